@@ -1,0 +1,1 @@
+"""What services agree on: records, events, commands, subjects, and the AWS APIs. Imports nothing of services."""

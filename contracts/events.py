@@ -1,0 +1,92 @@
+"""The domain events: what can happen to each kind of entity. Past tense, with a version.
+
+An event is no message of its own: it is the header `Event` of the message that changes the entity, which NATS copies
+into the EVENTS stream. A change that old readers of an event would misread is a new version, beside the old one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.kinds import Kind
+from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
+from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
+from contracts.records.monitor import LOG_GROUP, LOG_STREAM
+from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY
+from contracts.records.scheduler import CLUSTER, SERVICE, TASK, TASK_DEFINITION
+
+EVENTS: dict[Kind[Any], tuple[str, ...]] = {
+    CLUSTER: (
+        "cluster.created.v1",
+        "cluster.changed.v1",
+        "cluster.tagged.v1",
+        "cluster.deleted.v1",
+        "cluster.removed.v1",
+    ),
+    TASK_DEFINITION: (
+        "task_definition.registered.v1",
+        "task_definition.tagged.v1",
+        "task_definition.deregistered.v1",
+        "task_definition.deleting.v1",
+        "task_definition.deleted.v1",
+    ),
+    TASK: ("task.placed.v1", "task.tagged.v1", "task.stopping.v1", "task.lost.v1", "task.removed.v1"),
+    SERVICE: (
+        "service.created.v1",
+        "service.updated.v1",
+        "service.tagged.v1",
+        "service.progressed.v1",
+        "service.steady.v1",
+        "service.draining.v1",
+        "service.inactive.v1",
+        "service.removed.v1",
+    ),
+    NODE: ("node.registered.v1",),
+    TASK_STATUS: (
+        "task.provisioning.v1",
+        "task.pending.v1",
+        "task.activating.v1",
+        "task.running.v1",
+        "task.deactivating.v1",
+        "task.stopping.v1",
+        "task.deprovisioning.v1",
+        "task.stopped.v1",
+        "task_status.forgotten.v1",
+    ),
+    REPOSITORY: (
+        "repository.created.v1",
+        "repository.tag_mutability_changed.v1",
+        "repository.tagged.v1",
+        "repository.untagged.v1",
+        "repository.deleted.v1",
+    ),
+    IMAGE: ("image.pushed.v1", "image.deleted.v1"),
+    IMAGE_TAG: ("tag.moved.v1", "tag.deleted.v1"),
+    ACCESS_KEY: ("access_key.created.v1", "access_key.deleted.v1", "session.issued.v1", "session.expired.v1"),
+    ROLE: ("role.created.v1", "role.updated.v1", "role.deleted.v1"),
+    POLICY: ("policy.created.v1", "policy.deleted.v1"),
+    SECRET: (
+        "secret.created.v1",
+        "secret.updated.v1",
+        "secret.scheduled.v1",
+        "secret.restored.v1",
+        "secret.deleted.v1",
+    ),
+    PARAMETER: ("parameter.put.v1", "parameter.tagged.v1", "parameter.deleted.v1"),
+    LOG_GROUP: ("log_group.created.v1", "log_group.changed.v1", "log_group.deleted.v1"),
+    LOG_STREAM: ("log_stream.created.v1", "log_stream.deleted.v1"),
+    NAMESPACE: ("namespace.created.v1", "namespace.updated.v1", "namespace.tagged.v1", "namespace.deleted.v1"),
+    DISCOVERY_SERVICE: (
+        "discovery_service.created.v1",
+        "discovery_service.updated.v1",
+        "discovery_service.tagged.v1",
+        "discovery_service.deleted.v1",
+    ),
+    INSTANCE: ("instance.registered.v1", "instance.health_changed.v1", "instance.deregistered.v1"),
+    OPERATION: ("operation.succeeded.v1", "operation.forgotten.v1"),
+}
+"""The events of each kind, in the order of an entity's life."""
+
+INTERNAL = ("lease.taken.v1",)
+"""Written by the shared parts for themselves."""

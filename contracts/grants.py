@@ -1,0 +1,94 @@
+"""Who may say and hear what on NATS: the permissions of each service's own user. Least privilege, in one table.
+
+A service writes its own state and reads its own stream; what it may read of others is named here, down to the kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.kinds import Kind
+from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.identity import ACCESS_KEY, POLICY, ROLE
+from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
+from contracts.rpc.command import Command
+from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
+from contracts.rpc.registry import ISSUE_PULL_TOKEN
+from contracts.subjects import HEARTBEATS
+
+OPERATOR = "operator"
+USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "edge")
+
+READS: dict[str, tuple[Kind[Any], ...]] = {
+    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS),
+    "agent": (TASK, TASK_DEFINITION),
+    "registry": (ACCESS_KEY, TASK),
+    "identity": (ACCESS_KEY,),
+    "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
+    "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
+    "edge": (ACCESS_KEY,),
+}
+"""Whose entities a service may read, beside its own."""
+
+CALLS: dict[str, tuple[Command[Any, Any], ...]] = {"agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN)}
+"""Which commands it may ask for."""
+
+PUBLISHES: dict[str, tuple[str, ...]] = {
+    "agent": ("logs.>", HEARTBEATS),
+    "monitor": ("logs.>", "$JS.API.STREAM.PURGE.LOGS"),
+}
+"""What else it may publish."""
+
+HEARS: dict[str, tuple[str, ...]] = {"scheduler": (HEARTBEATS,), "monitor": (HEARTBEATS,)}
+"""Which core subjects it may subscribe to."""
+
+READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES")}
+"""Streams that are not state, which it may read with consumers and direct gets of its own."""
+
+
+CONSUMES: dict[str, dict[str, tuple[Kind[Any], ...]]] = {}
+"""Durable consumers on EVENTS: service -> the consumer's name -> the kinds whose changes it acts on."""
+
+
+def reads(user: str) -> tuple[Kind[Any], ...]:
+    """What a service may read of others. Who verifies signatures also judges sessions, by their roles and policies."""
+    kinds = READS.get(user, ())
+    return (*kinds, ROLE, POLICY) if ACCESS_KEY in kinds else kinds
+
+
+def permissions(user: str) -> dict[str, Any]:
+    """The `permissions` of a user in nats-server's configuration."""
+    publish = [
+        f"state.{user}.>",
+        "traces.*",
+        "_INBOX.>",
+        "_R_.>",
+        "$SRV.>",
+        "$JS.FC.>",
+        "$JS.API.STREAM.INFO.*",
+        f"$JS.API.CONSUMER.CREATE.STATE_{user.upper()}.>",
+        "$JS.API.CONSUMER.DELETE.*.*",
+        f"$JS.API.DIRECT.GET.STATE_{user.upper()}.>",
+        *(f"$JS.API.CONSUMER.CREATE.{kind.stream}.*.{kind.prefix}.>" for kind in reads(user)),
+        *(f"$JS.API.DIRECT.GET.{kind.stream}.{kind.prefix}.>" for kind in reads(user)),
+        *(command.subject for command in CALLS.get(user, ())),
+        *PUBLISHES.get(user, ()),
+    ]
+    for name, kinds in CONSUMES.get(user, {}).items():
+        consumer = f"{user}-{name}"
+        publish += [
+            f"$JS.API.CONSUMER.CREATE.EVENTS.{consumer}",
+            *(f"$JS.API.CONSUMER.CREATE.EVENTS.{consumer}.events.{kind.service}.{kind.name}.>" for kind in kinds),
+            f"$JS.API.CONSUMER.MSG.NEXT.EVENTS.{consumer}",
+            f"$JS.ACK.EVENTS.{consumer}.>",
+        ]
+    for stream in READS_STREAMS.get(user, ()):
+        publish += [
+            f"$JS.API.CONSUMER.CREATE.{stream}.>",
+            f"$JS.API.DIRECT.GET.{stream}.>",
+            f"$JS.API.DIRECT.GET.{stream}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
+            f"$JS.ACK.{stream}.>",
+        ]
+    subscribe = [f"_INBOX.{user}.>", f"rpc.{user}.>", "$SRV.>", *HEARS.get(user, ())]
+    return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}

@@ -1,0 +1,75 @@
+"""What the registry stores: repositories, images and tags. Blobs and manifests themselves are files, by digest.
+
+A push of a new manifest under a tag is two changes, each whole by itself: the image is in the repository
+(`image.pushed.v1`), then the tag names it (`tag.moved.v1`). What stops between the two leaves an untagged image.
+"""
+
+from typing import Any
+
+import msgspec
+
+from contracts.kinds import Kind
+
+
+class Repository(msgspec.Struct, kw_only=True, frozen=True):
+    """A repository. `settings` is CreateRepository as it came, with the wire's names (mutability, scanning,
+    encryption) and what the Put… operations changed since."""
+
+    account: str
+    region: str
+    name: str
+    created_at: float
+    settings: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+
+
+class Descriptor(msgspec.Struct, kw_only=True, frozen=True):
+    """What a manifest says of something that it names. `size` is in bytes; `external` content lies elsewhere (a
+    layer with urls), so it need not be in the repository."""
+
+    digest: str
+    size: int
+    media_type: str = ""
+    external: bool = False
+
+
+class Image(msgspec.Struct, kw_only=True, frozen=True):
+    """A manifest in a repository, by its digest; its tags are records of their own.
+
+    `media_type` is the manifest's and `manifest_size` its bytes. `size` is what pulling it transfers: config and
+    layers, or the largest of an index' manifests. An index has `manifests` and no layers. `subject` is the digest
+    that it refers to (a signature's image).
+    """
+
+    account: str
+    region: str
+    repository: str
+    digest: str
+    media_type: str
+    manifest_size: int
+    pushed_at: float
+    size: int = 0
+    config: Descriptor | None = None
+    layers: list[Descriptor] = []
+    manifests: list[Descriptor] = []
+    subject: str | None = None
+    artifact_type: str | None = None
+    annotations: dict[str, str] = {}
+
+
+class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
+    """A tag and the image it names since `tagged_at`. One whose image is gone names nothing."""
+
+    account: str
+    region: str
+    repository: str
+    tag: str
+    digest: str
+    tagged_at: float
+
+
+REPOSITORY = Kind("registry", "repository", Repository, ("account", "region", "name"))
+IMAGE = Kind("registry", "image", Image, ("account", "region", "repository", "digest"))
+IMAGE_TAG = Kind("registry", "tag", ImageTag, ("account", "region", "repository", "tag"))
+
+KINDS = (REPOSITORY, IMAGE, IMAGE_TAG)

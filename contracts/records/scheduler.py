@@ -1,0 +1,146 @@
+"""What the scheduler stores: clusters, task definitions, tasks and services.
+
+AWS shapes (a task definition's members, a service's network configuration …) are kept as plain JSON in the wire's
+own names, under `definition` and `request`, so that every member is given back.
+"""
+
+from typing import Any
+
+import msgspec
+
+from contracts.kinds import Kind
+
+
+class Cluster(msgspec.Struct, kw_only=True, frozen=True):
+    """A cluster. status: ACTIVE | INACTIVE. `request` is CreateCluster as it came (settings, strategy, tags)."""
+
+    account: str
+    region: str
+    name: str
+    status: str
+    created_at: float
+    request: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+
+
+class TaskDefinition(msgspec.Struct, kw_only=True, frozen=True):
+    """One revision of a family; a number is never used twice.
+
+    It never changes but for its status (ACTIVE | INACTIVE | DELETE_IN_PROGRESS | DELETED) and tags. A DELETED one is
+    an empty shell that keeps its number from being used again.
+
+    `definition` is RegisterTaskDefinition as it came, with ECS' defaults filled in.
+    """
+
+    account: str
+    region: str
+    family: str
+    revision: int
+    status: str
+    definition: dict[str, Any]
+    registered_at: float
+    registered_by: str = ""
+    deregistered_at: float | None = None
+    delete_requested_at: float | None = None
+    requires_attributes: list[str] = []
+    compatibilities: list[str] = []
+    tags: dict[str, str] = {}
+
+
+class Task(msgspec.Struct, kw_only=True, frozen=True):
+    """A task that was placed on a node: what is wanted of it. What is, is the agent's `TaskStatus`.
+
+    `task_definition` is the key's end, "family:revision". `overrides` is the request's TaskOverride as it came.
+    desired_status: RUNNING | STOPPED. A task that is to stop has stop_code and stopped_reason; `lost_at` is set when
+    its node went away and nobody will report its end. cpu_units and memory_mib are what it reserves. `request_digest`
+    tells a RunTask that is tried again with its client token from another one with the same token.
+    """
+
+    account: str
+    region: str
+    cluster: str
+    node: str
+    id: str
+    task_definition: str
+    desired_status: str
+    created_at: float
+    zone: str = ""
+    overrides: dict[str, Any] = {}
+    cpu_units: int = 0
+    memory_mib: int = 0
+    host_ports: list[int] = []
+    group: str = ""
+    service: str = ""
+    deployment: str = ""
+    started_by: str = ""
+    launch_type: str = "FARGATE"
+    capacity_provider: str | None = None
+    platform_version: str | None = None
+    enable_execute_command: bool = False
+    network_configuration: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    stop_code: str | None = None
+    stopped_reason: str | None = None
+    stopping_at: float | None = None
+    lost_at: float | None = None
+    request_digest: str = ""
+    version: int = 1
+
+
+class Deployment(msgspec.Struct, kw_only=True, frozen=True):
+    """One deployment of a service.
+
+    status: PRIMARY | ACTIVE; rollout_state: IN_PROGRESS | COMPLETED | FAILED. How many of its tasks failed is told by
+    the tasks, not stored.
+    """
+
+    id: str
+    status: str
+    task_definition: str
+    desired_count: int
+    created_at: float
+    updated_at: float
+    rollout_state: str = "IN_PROGRESS"
+    rollout_state_reason: str = ""
+    launch_type: str = "FARGATE"
+    capacity_provider_strategy: list[dict[str, Any]] = []
+    platform_version: str | None = None
+    network_configuration: dict[str, Any] = {}
+
+
+class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):
+    """A line of a service's story, as DescribeServices shows it."""
+
+    id: str
+    created_at: float
+    message: str
+
+
+class Service(msgspec.Struct, kw_only=True, frozen=True):
+    """A service. status: ACTIVE | DRAINING | INACTIVE.
+
+    `request` is CreateService as it came, with what UpdateService changed since. `events` newest first, at most 100.
+    `steady` says that the steady-state event was told for what is now wanted.
+    """
+
+    account: str
+    region: str
+    cluster: str
+    name: str
+    status: str
+    created_at: float
+    desired_count: int
+    deployments: list[Deployment]
+    created_by: str = ""
+    request: dict[str, Any] = {}
+    events: list[ServiceEvent] = []
+    steady: bool = False
+    tags: dict[str, str] = {}
+
+
+CLUSTER = Kind("scheduler", "cluster", Cluster, ("account", "region", "name"))
+TASK_DEFINITION = Kind("scheduler", "task_definition", TaskDefinition, ("account", "region", "family", "revision"))
+TASK = Kind("scheduler", "task", Task, ("account", "region", "cluster", "node", "id"))
+SERVICE = Kind("scheduler", "service", Service, ("account", "region", "cluster", "name"))
+
+KINDS = (CLUSTER, TASK_DEFINITION, TASK, SERVICE)

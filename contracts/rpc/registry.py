@@ -1,0 +1,34 @@
+"""What the registry does for other services."""
+
+import msgspec
+
+from contracts.rpc.command import Command
+
+
+class IssuePullToken(msgspec.Struct, kw_only=True, frozen=True):
+    """An agent wants to pull `image` (a reference as it stands in a task definition) for a task of this account."""
+
+    image: str
+    account: str
+    region: str
+
+
+class PullToken(msgspec.Struct, kw_only=True, frozen=True):
+    """How to pull it. `local` is False when the image is not one of this registry's: pull `image` from where it says.
+
+    `image` is the reference to pull, with the registry's own host and port in it; user and password are for Basic
+    authentication there. `pinned` is the same by the digest that the tag names now: who has that digest need not ask
+    again. It is empty when there is no such image.
+    """
+
+    local: bool
+    image: str
+    username: str = ""
+    password: str = ""
+    insecure: bool = False
+    pinned: str = ""
+
+
+ISSUE_PULL_TOKEN = Command("registry", "issue_pull_token", IssuePullToken, PullToken)
+
+COMMANDS = (ISSUE_PULL_TOKEN,)

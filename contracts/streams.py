@@ -1,0 +1,82 @@
+"""The streams of the platform: one of state for each owner, and what is made of them. Shapes as NATS' API has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.records import KINDS
+from contracts.subjects import EVENTS_STREAM, LOGS_STREAM, TRACES_STREAM
+
+STATE_OWNERS = tuple(sorted({kind.service for kind in KINDS}))
+
+_DAY_NS = 24 * 3600 * 1_000_000_000
+_MIB = 1024 * 1024
+
+
+def state_stream(owner: str) -> dict[str, Any]:
+    """A service's state: the newest record of each entity, a delete being a message that times out."""
+    return {
+        "name": f"STATE_{owner.upper()}",
+        "subjects": [f"state.{owner}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_atomic": True,
+    }
+
+
+def events_stream() -> dict[str, Any]:
+    """Every change of every service, made by NATS out of the state streams: nobody publishes here."""
+    return {
+        "name": EVENTS_STREAM,
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": 7 * _DAY_NS,
+        "allow_msg_ttl": True,
+        "sources": [
+            {
+                "name": f"STATE_{owner.upper()}",
+                "subject_transforms": [{"src": f"state.{owner}.>", "dest": f"events.{owner}.>"}],
+            }
+            for owner in STATE_OWNERS
+        ],
+    }
+
+
+def logs_stream() -> dict[str, Any]:
+    """What containers wrote. Bounded; the oldest goes first. Doubles are refused by message id."""
+    return {
+        "name": LOGS_STREAM,
+        "subjects": ["logs.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": 30 * _DAY_NS,
+        "max_bytes": 1024 * _MIB,
+        "duplicate_window": 600 * 1_000_000_000,
+        "allow_direct": True,
+    }
+
+
+def traces_stream() -> dict[str, Any]:
+    """Finished spans of the platform: worth keeping a day, not worth a sync to disk each."""
+    return {
+        "name": TRACES_STREAM,
+        "subjects": ["traces.*"],
+        "retention": "limits",
+        "storage": "file",
+        "persist_mode": "async",
+        "discard": "old",
+        "max_age": _DAY_NS,
+        "max_bytes": 128 * _MIB,
+        "allow_direct": True,
+    }
+
+
+def all_streams() -> list[dict[str, Any]]:
+    """Every stream, in the order they must be made (EVENTS sources those before it)."""
+    return [*(state_stream(o) for o in STATE_OWNERS), events_stream(), logs_stream(), traces_stream()]

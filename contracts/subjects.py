@@ -1,0 +1,29 @@
+"""The subjects that are not an entity's own (those are `contracts.kinds`)."""
+
+from contracts.kinds import escape
+
+EVENTS_STREAM = "EVENTS"
+LOGS_STREAM = "LOGS"
+TRACES_STREAM = "TRACES"
+
+HEARTBEATS = "heartbeat.agent.*"
+
+
+def heartbeat(node: str) -> str:
+    """Where an agent says, every few seconds, that its node is alive. Core NATS: nothing is stored."""
+    return f"heartbeat.agent.{escape(node)}"
+
+
+def event(service: str, kind: str = "*") -> str:
+    """A filter on EVENTS: what changed in one service's entities. Each message has the header `Event`."""
+    return f"events.{service}.{kind}.>"
+
+
+def log_stream(account: str, region: str, group: str, stream: str) -> str:
+    """The subject that holds a CloudWatch Logs stream: one message a batch (contracts.records.logs.LogBatch)."""
+    return f"logs.{escape(account)}.{escape(region)}.{escape(group)}.{escape(stream)}"
+
+
+def trace(trace_id: str) -> str:
+    """The subject that holds the finished spans of one trace (contracts.records.traces.SpanBatch)."""
+    return f"traces.{trace_id}"

@@ -1,0 +1,1 @@
+"""The agent: one per node. Runs tasks through a container runtime and reports what became of them."""

@@ -1,0 +1,129 @@
+"""The agent of one node, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from contracts.records.agent import NODE, TASK_STATUS, Heartbeat, Node
+from contracts.records.scheduler import TASK
+from contracts.subjects import heartbeat
+from services.agent.adapters import machine_size, node_name
+from services.agent.containers import sweep
+from services.agent.controllers import Supervisor
+from services.agent.node import NodeParts
+from services.agent.ports import Runtime, RuntimeFailure
+from services.agent.reports import Reports
+from services.agent.settings import AgentSettings
+from services.shared.bus import Conflict
+from services.shared.errors import StateUnavailable
+from services.shared.runner import App, Host
+from services.shared.settings import SettingsError
+from services.shared.state import Store
+from services.shared.views import View
+
+log = structlog.get_logger()
+
+VERSION = "0.1.0"
+
+
+class AgentApp(App):
+    """Runs the tasks that the scheduler placed on this node. Owns `Node` and `TaskStatus`."""
+
+    name = "agent"
+
+    def __init__(self, host: Host, settings: AgentSettings, runtime: Runtime) -> None:
+        super().__init__(host)
+        self.settings = settings
+        self.node = node_name(settings)
+        self.session = uuid.uuid4().hex
+        self.runtime = runtime
+        self._own = host.data / "agent" / self.node
+
+    async def start(self) -> None:
+        """Check the runtime, say that the node is there, adopt what stands. Raises SettingsError when the runtime can't
+        work here, with what to do about it."""
+        try:
+            await self.runtime.start()
+        except RuntimeFailure as failure:
+            raise SettingsError(f"the {self.runtime.name} runtime can't work here: {failure.reason}") from failure
+        self._own.mkdir(parents=True, exist_ok=True)
+        bus = self.host.bus
+        sandboxes, self._wanted, own = await asyncio.gather(
+            self.runtime.sandboxes(),
+            View.open(bus, TASK, filters=(TASK.filter(node=self.node),)),
+            View.open(
+                bus,
+                NODE,
+                TASK_STATUS,
+                filters=(NODE.filter(node=self.node), TASK_STATUS.filter(node=self.node)),
+            ),
+        )
+        self._store = Store(bus, own)
+        self._reports = Reports(bus, self._store)
+        parts = NodeParts(bus, self.runtime, self._reports, self.settings, self._own, self.host.clock)
+        self._supervisor = Supervisor(parts, self._wanted, self._store)
+        await asyncio.to_thread(sweep, parts, {sandbox.id for sandbox in sandboxes})
+        await self._register()
+        await self._supervisor.start(sandboxes)
+        self._beating = bus.spawn(self._beat(), f"heartbeat.{self.node}")
+
+    async def stop(self) -> None:
+        """Let go; containers keep running, to be adopted."""
+        if hasattr(self, "_beating"):
+            self._beating.cancel()
+        if hasattr(self, "_supervisor"):
+            await self._supervisor.stop()
+            await self._reports.close()
+            await self._store.close()
+            await self._wanted.close()
+        await self.runtime.aclose()
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """What the node does now, for a person."""
+        return [web.get("/node", self._show)]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        shown = {"node": self.node, "runtime": self.runtime.name, "tasks": len(self._supervisor)}
+        return web.json_response(shown)
+
+    async def _register(self) -> None:
+        cpu, memory = machine_size(self.settings)
+        known = self._store.table(NODE).record(self.node)
+        node = Node(
+            node=self.node,
+            zone=self.settings.zone,
+            cpu_units=cpu,
+            memory_mib=memory,
+            registered_at=known.registered_at if known else self.host.clock(),
+            session=self.session,
+            capacity_kind=self.settings.capacity_kind,
+            runtime=self.runtime.name,
+            hostname=socket.gethostname(),
+            address=self.settings.address,
+            agent_version=VERSION,
+            draining=known.draining if known else False,
+        )
+        while True:
+            try:
+                await self._store.put(NODE, node, "node.registered.v1")
+                return
+            except Conflict:
+                await self._store.refresh(NODE, (self.node,))
+            except StateUnavailable as error:
+                log.warning("node.register_delayed", error=error.message)
+                await asyncio.sleep(0.2)
+                await self.host.bus.connected.wait()
+
+    async def _beat(self) -> None:
+        subject = heartbeat(self.node)
+        while True:
+            beat = Heartbeat(node=self.node, session=self.session, tasks=len(self._supervisor))
+            await self.host.bus.tell(subject, msgspec.json.encode(beat))
+            await asyncio.sleep(self.settings.heartbeat_s)

@@ -1,0 +1,1 @@
+"""Images: names (`reference`), the distribution API (`registry`), layers on disk (`unpack`), all together (`store`)."""

@@ -1,0 +1,223 @@
+"""The sandboxes of a node: what the containers of one task share. All calls block: run them in threads."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+import msgspec
+
+from services.agent.ports import HostPort, NoSuchContainer, RuntimeFailure, Sandbox, SandboxSpec
+from services.agent.runtimes.oci import records, syscalls
+from services.agent.runtimes.oci.addresses import HostPorts
+from services.agent.runtimes.oci.cgroups import Cgroups
+from services.agent.runtimes.oci.network import Network, host_address, mac_of
+from services.agent.runtimes.oci.records import SANDBOX, SandboxRecord
+
+FILES = {"/etc/hosts": "hosts", "/etc/resolv.conf": "resolv.conf", "/etc/hostname": "hostname"}
+WITH_ADDRESS = ("awsvpc", "bridge")
+
+
+class Sandboxes:
+    """Made, found again, removed. `cgroup` is the group of the node."""
+
+    def __init__(self, directory: Path, network: Network, ports: HostPorts, cgroups: Cgroups, cgroup: str) -> None:
+        self._directory = directory
+        self._network = network
+        self._ports = ports
+        self._cgroups = cgroups
+        self._cgroup = cgroup
+        self._boot = syscalls.boot_id()
+        self._lock = threading.Lock()
+        self._standing: dict[str, SandboxRecord] = {}
+
+    def start(self) -> None:
+        """Find what stands, and bring bridge and rules in line with it."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for entry in os.scandir(self._directory):
+            record = records.load(Path(entry.path, SANDBOX), SandboxRecord)
+            if record is not None and record.boot == self._boot and self._stands(record.sandbox):
+                self._standing[entry.name] = record
+        self._network.start(self.all())
+
+    def purge(self) -> None:
+        """Remove what is half made or of another boot, after the containers that were in it."""
+        for entry in os.scandir(self._directory):
+            if entry.name not in self._standing:
+                record = records.load(Path(entry.path, SANDBOX), SandboxRecord)
+                self._clear(entry.name, record.sandbox if record else Sandbox(entry.name))
+        names = set(self._standing)
+        addresses = {record.sandbox.ip_address for record in self._standing.values() if record.sandbox.subnet_cidr}
+        self._network.purge(names, addresses)
+        self._ports.forget_but(names)
+        for name in self._cgroups.children(self._cgroup) - names - {"keepers"}:
+            self._cgroups.remove(self.cgroup(name))
+
+    def all(self) -> list[Sandbox]:
+        """What stands."""
+        return [record.sandbox for record in list(self._standing.values())]
+
+    def record(self, sandbox_id: str) -> SandboxRecord:
+        """Raises NoSuchContainer."""
+        try:
+            return self._standing[sandbox_id]
+        except KeyError:
+            raise NoSuchContainer(f"no sandbox {sandbox_id} on this node") from None
+
+    def create(self, spec: SandboxSpec) -> Sandbox:
+        """See `Runtime.create_sandbox`."""
+        records.checked_id(spec.id)
+        if spec.id in self._standing:
+            return self._standing[spec.id].sandbox
+        sandbox = Sandbox(spec.id, network_mode=spec.network_mode, labels=dict(spec.labels))
+        try:
+            sandbox = self._with_network(spec)
+            self._cgroups.make(self.cgroup(spec.id), spec.cpu_units, spec.memory_mib)
+            directory = self._directory / spec.id
+            directory.mkdir(parents=True, exist_ok=True)
+            self._write_files(directory, spec, sandbox)
+            record = SandboxRecord(spec, sandbox, self._boot)
+            records.save(directory / SANDBOX, record)
+        except OSError as error:
+            self._clear(spec.id, sandbox)
+            raise RuntimeFailure(f"cannot make the network of {spec.id}: {error}") from error
+        except BaseException:
+            self._clear(spec.id, sandbox)
+            raise
+        self._standing[spec.id] = record
+        return sandbox
+
+    def remove(self, sandbox_id: str) -> None:
+        """Remove a sandbox that has no containers any more. No error when there is none."""
+        record = self._standing.pop(sandbox_id, None)
+        self._clear(sandbox_id, record.sandbox if record else Sandbox(sandbox_id))
+
+    def cgroup(self, sandbox_id: str) -> str:
+        """The group of a sandbox."""
+        return f"{self._cgroup}/{sandbox_id}"
+
+    def files(self, sandbox_id: str) -> dict[str, str]:
+        """What is bound into each container, by target."""
+        return {target: str(self._directory / sandbox_id / name) for target, name in FILES.items()}
+
+    def namespace(self, sandbox_id: str) -> str:
+        """The path of the network namespace; empty for the node's own."""
+        if self.record(sandbox_id).sandbox.network_mode == "host":
+            return ""
+        return str(self._network.namespace(sandbox_id))
+
+    def listen(self, sandbox: Sandbox, address: str, port: int) -> list[socket.socket]:
+        """See `Runtime.listen`. In host mode everybody would reach it: none."""
+        if sandbox.network_mode == "host":
+            return []
+        self.record(sandbox.id)
+        return [self._network.listen(sandbox.id, address, port)]
+
+    def _with_network(self, spec: SandboxSpec) -> Sandbox:
+        labels = dict(spec.labels)
+        if spec.network_mode == "host":
+            return Sandbox(spec.id, host_address(), network_mode="host", ports=_own(spec), labels=labels)
+        if spec.network_mode == "none":
+            self._network.create(spec.id, "")
+            return Sandbox(spec.id, network_mode="none", labels=labels)
+        if spec.network_mode not in WITH_ADDRESS:
+            raise RuntimeFailure(f"unknown network mode {spec.network_mode!r}")
+        with self._lock:
+            address = self._network.addresses.take()
+        ports = []
+        try:
+            ports = self._ports.take(spec.id, spec.ports) if spec.network_mode == "bridge" else []
+            self._network.create(spec.id, address, hairpin=bool(ports))
+            self._network.rules.publish(address, ports)
+        except BaseException:
+            self._give_back(spec.id, address, ports)
+            raise
+        mac = ":".join(f"{byte:02x}" for byte in mac_of(address))
+        subnet, gateway = str(self._network.subnet), self._network.addresses.gateway
+        return Sandbox(spec.id, address, mac, gateway, subnet, spec.network_mode, ports, labels)
+
+    def _clear(self, sandbox_id: str, sandbox: Sandbox) -> None:
+        (self._directory / sandbox_id / SANDBOX).unlink(missing_ok=True)
+        if sandbox.network_mode != "host":
+            self._give_back(sandbox_id, sandbox.ip_address, sandbox.ports)
+        self._cgroups.remove(self.cgroup(sandbox_id))
+        shutil.rmtree(self._directory / sandbox_id, ignore_errors=True)
+
+    def _give_back(self, sandbox_id: str, address: str, ports: list[HostPort]) -> None:
+        if address:
+            self._network.rules.withdraw(address, ports)
+        self._ports.give_back(ports)
+        self._network.remove(sandbox_id, address)
+        if address:
+            with self._lock:
+                self._network.addresses.give_back(address)
+
+    def _stands(self, sandbox: Sandbox) -> bool:
+        return sandbox.network_mode == "host" or self._network.stands(sandbox.id)
+
+    def _write_files(self, directory: Path, spec: SandboxSpec, sandbox: Sandbox) -> None:
+        hostname = self.hostname(spec)
+        texts = {
+            "hostname": hostname + "\n",
+            "hosts": _hosts(spec, sandbox, hostname),
+            "resolv.conf": _resolver(spec, self._network.resolver),
+        }
+        for name, text in texts.items():
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o644)  # for every user of a container, whatever the agent's umask
+
+    @staticmethod
+    def hostname(spec: SandboxSpec) -> str:
+        """The name the containers see."""
+        if spec.hostname:
+            return spec.hostname
+        return socket.gethostname() if spec.network_mode == "host" else spec.id[:63]
+
+
+def _own(spec: SandboxSpec) -> list[HostPort]:
+    """On the node's own network a container's port is the node's."""
+    return [msgspec.structs.replace(port, host_port=port.container_port) for port in spec.ports]
+
+
+def _hosts(spec: SandboxSpec, sandbox: Sandbox, hostname: str) -> str:
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    if spec.network_mode == "host":
+        lines = _host_file("/etc/hosts").splitlines()
+    elif sandbox.ip_address:
+        lines.append(f"{sandbox.ip_address}\t{hostname}")
+    lines += [f"{address}\t{name}" for name, address in spec.extra_hosts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _resolver(spec: SandboxSpec, own: str) -> str:
+    if spec.network_mode == "none":
+        return ""
+    node = [line.split() for line in _host_file("/etc/resolv.conf").splitlines() if line.strip()]
+    servers = spec.dns_servers or [words[1] for words in node if words[0] == "nameserver" and len(words) > 1]
+    if not spec.dns_servers and own and spec.network_mode in WITH_ADDRESS:
+        servers = [own]
+    elif not spec.dns_servers and spec.network_mode != "host":
+        # The node's own loopback is not the task's.
+        servers = [server for server in servers if not _loopback(server)]
+    search = spec.dns_search or next((words[1:] for words in node if words[0] == "search"), [])
+    lines = [f"search {' '.join(search)}"] if search else []
+    lines += [f"nameserver {server}" for server in servers]
+    return "\n".join([*lines, ""])
+
+
+def _loopback(server: str) -> bool:
+    try:
+        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
+    except ValueError:
+        return True
+
+
+def _host_file(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,35 @@
+"""Settings of an agent (`ROADSTEAD_AGENT_…`)."""
+
+import msgspec
+
+
+class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """What one node is.
+
+    `node` is its name, always the same on one machine (empty: the machine's); `zone` its availability zone.
+    `runtime`: auto, oci or docker. cpu_units (1024 = one core) and memory_mib of 0 mean this machine's, divided by
+    `shares`: how many agents share the machine. `image_pull`: `always` asks the registry each time; `default` does so
+    and falls back to the image on the node when the registry is away; `prefer-cached` asks only for what is not here.
+    `task_volumes`: where the volumes of a task alone lie (`bind` under the data directory, `named` by the runtime).
+    `subnet`: the IPv4 network of the node's tasks (oci; empty: a free one). `docker_host`: the engine's URL (docker;
+    empty: what the docker command would use). `dns`: the resolver of the node's tasks, `127.0.0.1:port` on this machine
+    (oci; empty: what the machine itself asks). Times are in seconds.
+    """
+
+    node: str = ""
+    zone: str = "us-east-1a"
+    capacity_kind: str = "FARGATE"
+    runtime: str = "auto"
+    cpu_units: int = 0
+    memory_mib: int = 0
+    shares: int = 1
+    address: str = ""
+    image_pull: str = "default"
+    task_volumes: str = "auto"
+    docker_host: str = ""
+    subnet: str = ""
+    dns: str = ""
+    heartbeat_s: float = 2.0
+    pending_after_s: float = 0.3
+    logs_before_stopped_s: float = 0.25
+    dependency_wait_s: float = 30.0

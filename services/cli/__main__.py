@@ -1,0 +1,89 @@
+"""`roadstead`: start the platform, ask how it is, stop it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from services.cli.layout import DEFAULT_DATA, Layout
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is no port: 0 to 65535")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="roadstead", description="The AWS container services on this machine, really running containers."
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--data", metavar="DIR", help=f"where the platform lives (ROADSTEAD_DATA; {DEFAULT_DATA})")
+        return sub
+
+    up = command("up", "Start the platform: every service, an embedded NATS, an agent a zone.")
+    up.add_argument("--detach", "-d", action="store_true", help="go to the background when all is up")
+    up.add_argument("--zones", type=int, default=3, metavar="N", help="zones, each a node with its share (3)")
+    up.add_argument("--runtime", choices=("auto", "oci", "docker"), default="auto", help="what runs containers (auto)")
+    up.add_argument("--port", type=_port, default=4566, help="the port of every AWS API; 0: a free one (4566)")
+    up.add_argument("--registry-port", type=_port, default=5000, help="the port images go to; 0: a free one (5000)")
+    up.add_argument("--insecure-test-keys", action="store_true", help="the keys are test/test: throw-away set-ups only")
+    down = command("down", "Stop the platform. Its tasks keep running, to be adopted by the next `up`.")
+    down.add_argument("--tasks", action="store_true", help="stop the tasks of this machine too")
+    command("status", "Whether it is up, and how its nodes and tasks are.")
+    command("env", 'The export lines that point the AWS CLI and SDKs here: eval "$(roadstead env)".')
+    services = command("services", "What runs, where, since when.")
+    services.add_argument("--json", action="store_true", help="as JSON")
+    logs = command("logs", "The log lines of a service (platform: what `up` printed).")
+    logs.add_argument("service", metavar="SERVICE")
+    logs.add_argument("--follow", "-f", action="store_true", help="go on as lines come")
+    logs.add_argument("--lines", "-n", type=int, default=100, help="the last N lines (100)")
+    logs.add_argument("--json", action="store_true", help="the lines as they are stored")
+    trace = command("trace", "A waterfall of one trace; without an ID, the latest traces.")
+    trace.add_argument("id", metavar="ID", nargs="?")
+    trace.add_argument("--all", action="store_true", help="the latest with those that only asked (Describe…, List…)")
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; exit code 1 with a plain sentence when it can't."""
+    arguments = parser().parse_args(argv)
+    try:
+        sys.exit(_run(Layout(arguments.data), arguments))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or its flush at the exit complains once more
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(layout: Layout, arguments: argparse.Namespace) -> int:
+    if arguments.command == "up":
+        from services.cli.up import up
+
+        return up(layout, arguments)
+    if arguments.command == "down":
+        from services.cli.up import down
+
+        return down(layout, tasks=arguments.tasks)
+    from services.cli import ask
+
+    try:
+        return ask.COMMANDS[arguments.command](layout, arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"The platform on {layout.root} does not answer: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    main()

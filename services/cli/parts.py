@@ -1,0 +1,117 @@
+"""Each service, made as it stands in a platform of one process. Importing this module imports them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.agent.adapters import choose_runtime, make_runtime
+from services.agent.app import AgentApp
+from services.agent.settings import AgentSettings
+from services.discovery.app import DiscoveryApp
+from services.discovery.settings import DiscoverySettings
+from services.edge.adapters import LocalUpstream
+from services.edge.app import EdgeApp
+from services.edge.ports import Upstream
+from services.edge.settings import EdgeSettings
+from services.identity.app import IdentityApp
+from services.identity.settings import IdentitySettings
+from services.monitor.app import MonitorApp
+from services.monitor.settings import MonitorSettings
+from services.registry.app import RegistryApp
+from services.registry.settings import RegistrySettings
+from services.scheduler.app import SchedulerApp
+from services.scheduler.settings import SchedulerSettings
+from services.shared.runner import App, Host
+from services.shared.settings import load
+
+if TYPE_CHECKING:
+    from services.cli.platform import PlatformSettings
+
+MINIMUM_CPU_UNITS = 8192
+
+__all__ = ["agent", "choose_runtime", "discovery", "edge", "identity", "monitor", "purge", "registry", "scheduler"]
+
+
+def identity(host: Host, settings: PlatformSettings) -> App:
+    """Keys and sessions."""
+    return IdentityApp(
+        host, load(IdentitySettings, "ROADSTEAD_IDENTITY_", insecure_test_keys=settings.insecure_test_keys or None)
+    )
+
+
+def registry(host: Host, settings: PlatformSettings) -> App:
+    """Images; listens on the registry's own port."""
+    return RegistryApp(host, load(RegistrySettings, "ROADSTEAD_REGISTRY_"))
+
+
+def monitor(host: Host, settings: PlatformSettings) -> App:
+    """Logs and traces."""
+    return MonitorApp(host, load(MonitorSettings, "ROADSTEAD_MONITOR_"))
+
+
+def scheduler(host: Host, settings: PlatformSettings) -> App:
+    """ECS."""
+    return SchedulerApp(host, load(SchedulerSettings, "ROADSTEAD_SCHEDULER_"))
+
+
+def discovery(host: Host, settings: PlatformSettings) -> DiscoveryApp:
+    """Cloud Map and the DNS; started before the agents, whose tasks resolve through it."""
+    return DiscoveryApp(host, load(DiscoverySettings, "ROADSTEAD_DISCOVERY_"))
+
+
+def agent(host: Host, settings: PlatformSettings, *, zone: str, runtime: str, dns: str) -> App:
+    """The node of one zone: an equal share of this machine's memory, and its processors as long as they are free.
+
+    Memory can't be promised twice; time can, so every zone offers all processors, and at least MINIMUM_CPU_UNITS: a
+    task definition of 2 vCPU is to run on a laptop too, only slower.
+    """
+    own = load(
+        AgentSettings,
+        "ROADSTEAD_AGENT_",
+        node=f"node-{zone}",
+        zone=zone,
+        runtime=runtime,
+        shares=settings.zones,
+        dns=dns,
+    )
+    if not own.cpu_units:
+        whole = len(os.sched_getaffinity(0)) * 1024
+        own = msgspec.structs.replace(own, cpu_units=max(whole, MINIMUM_CPU_UNITS))
+    return AgentApp(host, own, make_runtime(own, host.data))
+
+
+async def purge(data: Path) -> int:
+    """Give up every node that lives under `data`, with all its tasks; how many tasks there were. Raises RuntimeFailure
+    when a runtime that was used can't work (its engine is away)."""
+    removed = 0
+    for node in sorted(path.name for path in (data / "agent").glob("*")):
+        for runtime in _used_by(data, node):
+            engine = make_runtime(load(AgentSettings, "ROADSTEAD_AGENT_", node=node, runtime=runtime), data)
+            try:
+                await engine.start()
+                removed += len(await engine.sandboxes())
+                await engine.destroy()
+            finally:
+                await engine.aclose()
+    return removed
+
+
+def _used_by(data: Path, node: str) -> list[str]:
+    """The runtimes that may have tasks of a node: the last one, and oci when it ever ran."""
+    last = data / "runtime"
+    docker = last.exists() and last.read_text().strip() == "docker"
+    return ["oci"] * (data / "nodes" / node).exists() + ["docker"] * docker
+
+
+def edge(host: Host, settings: PlatformSettings, apps: Sequence[App]) -> App:
+    """One endpoint for every API, the services being next door."""
+
+    def local() -> Mapping[str, Upstream]:
+        return {app.name: LocalUpstream(app.aws_server) for app in apps if app.aws_server is not None}
+
+    return EdgeApp(host, load(EdgeSettings, "ROADSTEAD_EDGE_"), local)

@@ -1,0 +1,1 @@
+"""The DNS on sockets, and the records of discovery and of others."""

@@ -1,0 +1,142 @@
+"""Keeps the instances of ECS services in line with their tasks.
+
+Level-triggered: a change only says which ECS service to look at; what is to be registered is decided from what is now,
+so it does not matter what was missed while discovery was away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from contracts.kinds import Key
+from contracts.records.agent import TASK_STATUS
+from contracts.records.discovery import DISCOVERY_SERVICE
+from contracts.records.scheduler import SERVICE, TASK
+from services.discovery.adapters.world import World
+from services.discovery.decisions.registries import owner_of, registry_ids, wanted
+from services.discovery.handlers import deregister, register
+from services.shared import telemetry
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Conflict
+
+log = structlog.get_logger()
+
+RETRY_S = 0.2
+
+
+class RegistriesController:
+    """`heard` is a listener of the world; `run` works until cancelled."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._dirty: dict[Key, None] = {}
+        self._busy: set[Key] = set()
+        self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def heard(self, change: Change) -> None:
+        """Mark what a change is about."""
+        if change.kind is SERVICE:
+            self.mark(change.key)
+        elif change.kind is TASK:
+            task = (change.new or change.old).record  # type: ignore[union-attr]
+            if task.service:
+                self.mark((*change.key[:3], task.service))
+        elif change.kind is TASK_STATUS:
+            task = self._world.tasks.record(*change.key)
+            if task is not None and task.service:
+                self.mark((*change.key[:3], task.service))
+        elif change.kind is DISCOVERY_SERVICE:
+            for key in self._registered_in(change.key):
+                self.mark(key)
+
+    def _registered_in(self, key: Key) -> list[Key]:
+        services = self._world.ecs_services.records(*key[:2])
+        return [SERVICE.key_of(s) for s in services if any(found == key[2] for found, _ in registry_ids(s))]
+
+    def mark(self, key: Key) -> None:
+        """Look at this ECS service soon."""
+        self._dirty[key] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look at every ECS service that has a registry or instances, then at those that are marked."""
+        for service in self._world.ecs_services.records():
+            if registry_ids(service):
+                self.mark(SERVICE.key_of(service))
+        for account, region, owner in self._world.owners():
+            _, cluster, name = owner.split("/", 2)
+            self.mark((account, region, cluster, name))
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for key in [k for k in self._dirty if k not in self._busy]:
+                    del self._dirty[key]
+                    if self._concerns(key):
+                        self._begin(key)
+        finally:
+            for work in self._running:
+                work.cancel()
+
+    def _concerns(self, key: Key) -> bool:
+        """Most ECS services have no registry: they cost a look."""
+        service = self._world.ecs_services.record(*key)
+        return bool(registry_ids(service) or self._world.owned(*key[:2], owner_of(*key[2:])))
+
+    def _begin(self, key: Key) -> None:
+        self._busy.add(key)
+        work = asyncio.create_task(self._work(key))
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
+
+    async def _work(self, key: Key) -> None:
+        delay = 0.0
+        try:
+            await self._reconcile(key)
+        except (StateUnavailable, Conflict):
+            delay = RETRY_S
+        except Exception:
+            log.exception("registries.reconcile_failed", region=key[1], cluster=key[2], name=key[3])
+            delay = 10 * RETRY_S
+        if delay:
+            await asyncio.sleep(delay)  # NATS is away, or somebody else wrote: there is no event for "try again"
+            self._dirty[key] = None
+        self._busy.discard(key)
+        if key in self._dirty:
+            self._wake.set()
+
+    async def _reconcile(self, key: Key) -> None:
+        """One write for each instance that is not as it should be, all at once."""
+        world, (account, region, cluster, name) = self._world, key
+        owner = owner_of(cluster, name)
+        target = wanted(world.ecs_services.record(*key), world.members(key))
+        work = []
+        for instance in world.owned(account, region, owner):
+            if instance[2:] not in target:
+                work.append(self._take_out(key, instance))
+        for (service_id, task_id), attributes in target.items():
+            current = world.instances.record(account, region, service_id, task_id)
+            if current is None or (current.attributes, current.owner) != (attributes, owner):
+                work.append(self._bring_in(key, service_id, task_id, attributes))
+        failed = [e for e in await asyncio.gather(*work, return_exceptions=True) if isinstance(e, BaseException)]
+        if failed:
+            raise failed[0]
+
+    async def _bring_in(self, key: Key, service_id: str, task_id: str, attributes: dict[str, str]) -> None:
+        service = self._world.services.record(*key[:2], service_id)
+        if service is None:
+            log.warning("registry.missing", service_id=service_id, cluster=key[2], name=key[3], task=task_id)
+            return  # looked at again when it is created
+        told = {"service_id": service_id, "instance": task_id, "cluster": key[2], "service": key[3]}
+        with telemetry.continued("discovery.register", self._world.task_trace(key, task_id), **told):
+            await register(self._world, service, task_id, attributes, owner=owner_of(*key[2:]))
+
+    async def _take_out(self, key: Key, instance: Key) -> None:
+        told = {"service_id": instance[2], "instance": instance[3], "cluster": key[2], "service": key[3]}
+        trace = self._world.task_trace(key, instance[3])
+        entry = self._world.instances.get(*instance)
+        with telemetry.continued("discovery.deregister", trace or (entry.trace if entry else None), **told):
+            await deregister(self._world, instance)

@@ -1,0 +1,1 @@
+"""What follows from what: no clock, no network, no state of its own."""

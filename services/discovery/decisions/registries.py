@@ -1,0 +1,91 @@
+"""Which tasks of an ECS service are instances of which Cloud Map service.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-discovery.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from contracts.records.agent import TaskStatus
+from contracts.records.scheduler import Service, Task
+
+
+class Member(NamedTuple):
+    """A task of a service. `checked`: an essential container has a health check; `ports` by container name."""
+
+    task: Task
+    status: TaskStatus | None
+    checked: bool
+    ports: Mapping[str, list[int]]
+
+
+def owner_of(cluster: str, service: str) -> str:
+    """The `owner` of the instances that an ECS service has."""
+    return f"ecs/{cluster}/{service}"
+
+
+def registry_ids(service: Service | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """The ids of the Cloud Map services that the ECS service is to be found in, each with its registry (wire form)."""
+    if service is None or service.status == "INACTIVE":
+        return []
+    registries = service.request.get("serviceRegistries") or []
+    return [(r["registryArn"].rsplit("/", 1)[-1], r) for r in registries if r.get("registryArn")]
+
+
+def container_facts(definition: Mapping[str, Any]) -> tuple[bool, dict[str, list[int]]]:
+    """(`checked`, `ports`) of a task definition in wire form."""
+    containers = definition.get("containerDefinitions") or []
+    checked = any(c.get("healthCheck") and c.get("essential", True) for c in containers)
+    ports = {
+        c["name"]: [p["containerPort"] for p in c.get("portMappings") or [] if p.get("containerPort")]
+        for c in containers
+    }
+    return checked, ports
+
+
+def in_service(member: Member) -> bool:
+    """Whether the task is to be found: it runs, is wanted to, has an address, and is healthy if it says."""
+    task, status = member.task, member.status
+    if status is None or task.desired_status != "RUNNING" or task.lost_at is not None:
+        return False
+    if status.last_status != "RUNNING" or status.network is None or not status.network.private_ipv4:
+        return False
+    return status.health_status == "HEALTHY" if member.checked else status.health_status != "UNHEALTHY"
+
+
+def attributes(member: Member, registry: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes of the task's instance."""
+    task, status = member.task, member.status
+    assert status is not None and status.network is not None
+    given = {
+        "AWS_INSTANCE_IPV4": status.network.private_ipv4,
+        "ECS_CLUSTER_NAME": task.cluster,
+        "ECS_SERVICE_NAME": task.service,
+        "ECS_TASK_DEFINITION_FAMILY": task.task_definition.rpartition(":")[0],
+        "AVAILABILITY_ZONE": task.zone,
+        "REGION": task.region,
+    }
+    port = _port(member.ports, registry)
+    if port is not None:
+        given["AWS_INSTANCE_PORT"] = str(port)
+    return given
+
+
+def _port(ports: Mapping[str, list[int]], registry: Mapping[str, Any]) -> int | None:
+    """The registry's port, or the container's, or the first that the task has."""
+    named = registry.get("port") or registry.get("containerPort")
+    if named:
+        return int(named)
+    of_container = ports.get(registry.get("containerName", ""), [])
+    return next(iter(of_container), None) or next((p for each in ports.values() for p in each), None)
+
+
+def wanted(service: Service | None, members: Iterable[Member]) -> dict[tuple[str, str], dict[str, str]]:
+    """(Cloud Map service, task) -> attributes of every instance that should be registered."""
+    registries = registry_ids(service)
+    if not registries:
+        return {}
+    serving = [m for m in members if in_service(m)]
+    return {(found, m.task.id): attributes(m, registry) for found, registry in registries for m in serving}

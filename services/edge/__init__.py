@@ -1,0 +1,1 @@
+"""The edge: one endpoint for every AWS API."""

@@ -1,0 +1,14 @@
+"""The AWS operations that identity answers: STS, IAM, Secrets Manager, Parameter Store."""
+
+from services.identity.api.parameters import Parameters
+from services.identity.api.policies import ManagedPolicies
+from services.identity.api.roles import Roles
+from services.identity.api.secrets import Secrets
+from services.identity.api.sts import SecurityTokens
+
+
+class Iam(Roles, ManagedPolicies):
+    """The operations of IAM that exist here: roles and policies."""
+
+
+__all__ = ["Iam", "Parameters", "Secrets", "SecurityTokens"]

@@ -1,0 +1,117 @@
+"""Identity, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from aiohttp import web
+
+from contracts.records.identity import ACCESS_KEY, KINDS, SECRET
+from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
+from services.identity.adapters import Credentials, choose, read_credentials, write_credentials
+from services.identity.api import Iam, Parameters, Secrets, SecurityTokens
+from services.identity.decisions import ROOT_ACCOUNT, expired, new_pair, root_key
+from services.identity.handlers import Injection, Resources, Sessions, Values
+from services.identity.settings import IdentitySettings
+from services.shared.aws.mount import AwsDoor
+from services.shared.aws.service import AwsService
+from services.shared.bus import Conflict
+from services.shared.errors import StateUnavailable
+from services.shared.keys import KeyRing
+from services.shared.runner import App, Host
+from services.shared.sealing import Vault
+from services.shared.state import Store
+
+log = structlog.get_logger()
+
+CREDENTIALS_FILE = "credentials.json"
+VALUES_KEY = "values.key"
+
+
+class IdentityApp(App):
+    """Owns the access keys; answers STS; gives tasks their sessions."""
+
+    name = "identity"
+
+    def __init__(self, host: Host, settings: IdentitySettings) -> None:
+        super().__init__(host)
+        self._settings = settings
+
+    async def start(self) -> None:
+        """Open the keys, make the account's own if there is none, answer."""
+        self._store = await Store.open(self.host.bus, KINDS)
+        await self._ensure_root_key()
+        self._keys = await KeyRing.open(self.host.bus)
+        clock, store = self.host.clock, self._store
+        values = Values(store, Vault.open(self.host.data / "identity" / VALUES_KEY))
+        sessions = Sessions(store, self._keys.authorization, clock, choose)
+        services: list[AwsService] = [
+            SecurityTokens(store, store.table(ACCESS_KEY), sessions),
+            Iam(store, clock, choose),
+            Secrets(store, values, clock, choose),
+            Parameters(store, values, clock),
+        ]
+        self._door = AwsDoor(self.host, services, self._keys, Resources(store).complete)
+        self.aws_server = self._door.server
+        await self.host.bus.serve(ISSUE_SESSION, sessions.for_task)
+        injection = Injection(sessions, self._keys.authorization, values)
+        await self.host.bus.serve(RESOLVE_SECRETS, injection.resolve)
+        self.host.bus.spawn(self._sweep(), "sweep")
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """The AWS APIs."""
+        return self._door.routes()
+
+    async def _ensure_root_key(self) -> None:
+        path = self.host.data / CREDENTIALS_FILE
+        found = read_credentials(path)
+        if self._settings.insecure_test_keys:
+            pair = ("test", "test")
+        elif self._settings.access_key_id:
+            pair = (self._settings.access_key_id, self._settings.secret)
+        elif found is not None and found.access_key_id != "test":
+            pair = (found.access_key_id, found.secret)
+        else:
+            pair = new_pair("AKIA", choose)
+        await self._drop_test_key(keep=pair[0])
+        key = root_key(*pair, self.host.clock())
+        entry = self._store.table(ACCESS_KEY).get(key.access_key_id)
+        if entry is None or entry.record.secret != key.secret:
+            await self._store.put(ACCESS_KEY, key, "access_key.created.v1")
+        credentials = Credentials(access_key_id=pair[0], secret=pair[1], account=ROOT_ACCOUNT)
+        if credentials != found:
+            write_credentials(path, credentials)
+
+    async def _drop_test_key(self, keep: str) -> None:
+        """A platform that was once started with test/test must not go on accepting it."""
+        if keep != "test":
+            await self._store.delete(ACCESS_KEY, ("test",), "access_key.deleted.v1")
+
+    async def _sweep(self) -> None:
+        """Delete sessions that are over. Doors refuse them anyway: this only keeps the table small."""
+        while True:
+            over, following = expired(self._store.table(ACCESS_KEY).records(), self.host.clock())
+            for key in over:
+                try:
+                    await self._store.delete(ACCESS_KEY, (key.access_key_id,), "session.expired.v1")
+                except (Conflict, StateUnavailable) as error:
+                    log.warning("session.sweep_failed", error=str(error))
+            await self._delete_due_secrets()
+            wait = 600.0 if following is None else following - self.host.clock()
+            await asyncio.sleep(max(60.0, min(wait, 600.0)))
+
+    async def _delete_due_secrets(self) -> None:
+        for secret in self._store.table(SECRET).records():
+            if secret.deletion_at is not None and secret.deletion_at <= self.host.clock():
+                try:
+                    await self._store.delete(SECRET, SECRET.key_of(secret), "secret.deleted.v1")
+                except (Conflict, StateUnavailable) as error:
+                    log.warning("secret.delete_failed", secret=secret.arn, error=str(error))
+
+    async def stop(self) -> None:
+        """Let go."""
+        for part in ("_keys", "_store"):
+            if hasattr(self, part):
+                await getattr(self, part).close()

@@ -1,0 +1,1 @@
+"""The registry: ECR's API and the OCI distribution API over one store of images."""

@@ -1,0 +1,12 @@
+"""The ECR API: one class an area, all of one API."""
+
+from services.registry.api.images import ImageOperations
+from services.registry.api.layers import LayerOperations
+from services.registry.api.repositories import RepositoryOperations
+
+
+class Ecr(RepositoryOperations, ImageOperations, LayerOperations):
+    """The operations of ECR that exist here."""
+
+
+__all__ = ["Ecr"]

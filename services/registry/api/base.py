@@ -1,0 +1,35 @@
+"""What all areas of the API share: the registry's parts, and which repository a request means."""
+
+from __future__ import annotations
+
+from contracts.aws import ecr
+from services.registry.decisions.names import RepositoryId, valid_repository
+from services.registry.handlers import errors
+from services.registry.handlers.parts import RegistryParts
+from services.shared.aws.context import RequestContext
+from services.shared.aws.service import AwsService
+
+
+class EcrOperations(AwsService):
+    """The base of each area."""
+
+    api = ecr.API
+
+    def __init__(self, parts: RegistryParts) -> None:
+        self._repositories, self._images, self._blobs, self._access = parts
+
+    def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
+        """The repository that a request names; it need not exist. Raises AccessDeniedException for another
+        account's."""
+        repository = RepositoryId(registry_id or context.account, context.region, name)
+        if repository.account != context.account:
+            raise errors.other_account(context.principal_arn, f"ecr:{context.operation}", repository)
+        if not valid_repository(name):
+            raise errors.invalid_parameter("repositoryName", f"'{name}' is not a repository name")
+        return repository
+
+    def _existing(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
+        """The same, and it exists. Raises RepositoryNotFoundException too."""
+        repository = self._id(context, registry_id, name)
+        self._repositories.get(repository)
+        return repository

@@ -1,0 +1,78 @@
+"""The registry, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from contracts.records.registry import KINDS, REPOSITORY
+from contracts.rpc.registry import ISSUE_PULL_TOKEN
+from services.registry.adapters import FileBlobStore, load_key
+from services.registry.api import Ecr
+from services.registry.controllers import Cleaner
+from services.registry.handlers.access import Access
+from services.registry.handlers.cache import ManifestCache
+from services.registry.handlers.images import Images
+from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.repositories import Repositories
+from services.registry.routes import Distribution
+from services.registry.settings import RegistrySettings
+from services.shared.aws.mount import AwsDoor
+from services.shared.aws.service import AwsService
+from services.shared.keys import KeyRing
+from services.shared.runner import App, Host
+from services.shared.state import Store
+
+
+class RegistryApp(App):
+    """Owns repositories, images and their blobs; answers ECR and OCI distribution on one port."""
+
+    name = "registry"
+
+    def __init__(self, host: Host, settings: RegistrySettings) -> None:
+        super().__init__(host)
+        self._settings = settings
+        self.aws_services: list[AwsService] = []
+
+    async def start(self) -> None:
+        """Open state and blobs, finish what broke off, answer."""
+        host, settings = self.host, self._settings
+        root = host.data / "registry"
+        self._blobs = FileBlobStore(root)
+        self._store = await Store.open(host.bus, KINDS)
+        self._keys = await KeyRing.open(host.bus)
+        access = Access(
+            load_key(root / "token.key"),
+            host.clock,
+            self._keys.authorization,
+            advertised=settings.advertised or f"localhost:{host.http_port}",
+            pull_host=settings.pull_host,
+            own_hosts=settings.own_hosts,
+        )
+        repositories = Repositories(self._store, self._blobs, host.clock)
+        cache = ManifestCache(settings.manifest_cache_mib * 1024 * 1024)
+        images = Images(self._store, self._blobs, repositories, cache, host.clock)
+        await repositories.clear_orphans()
+        self.parts = RegistryParts(repositories, images, self._blobs, access)
+        self.aws_services = [Ecr(self.parts)]
+        self._distribution = Distribution(self.parts, host.metrics, host.clock)
+        self._door = AwsDoor(host, self.aws_services, self._keys)
+        self.aws_server = self._door.server
+        self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
+        await host.bus.serve(ISSUE_PULL_TOKEN, lambda request: access.issue_pull_token(request, images.digest_of))
+        host.bus.spawn(self.cleaner.run(), "clean")
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """/v2/, layers by URL, and the ECR API for all else."""
+        return [*self._distribution.routes(), *self._door.routes()]
+
+    async def stop(self) -> None:
+        """Let go."""
+        if hasattr(self, "_distribution"):
+            self._distribution.close()
+        for part in ("_keys", "_store"):
+            if hasattr(self, part):
+                await getattr(self, part).close()
+        if hasattr(self, "_blobs"):
+            self._blobs.close()

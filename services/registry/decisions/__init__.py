@@ -1,0 +1,1 @@
+"""What the registry decides, as pure functions: names, manifests, tokens, ranges and pages."""

@@ -1,0 +1,1 @@
+"""What the registry does: repositories, images, layers and pull tokens, whichever API asks for it."""

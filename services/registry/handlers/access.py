@@ -1,0 +1,154 @@
+"""Who may come in: tokens given out and looked at, signed URLs, and the image references of task definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from contracts.rpc.registry import IssuePullToken, PullToken
+from services.registry.decisions.names import (
+    RepositoryId,
+    locate,
+    parse_reference,
+    valid_repository,
+)
+from services.registry.decisions.tokens import (
+    PULL_LIFE_S,
+    TOKEN_LIFE_S,
+    URL_LIFE_S,
+    USERNAME,
+    Token,
+    basic_password,
+    layer_signature_holds,
+    seal,
+    sign_layer,
+    unseal,
+)
+from services.registry.handlers import errors
+from services.shared.authorization import Authorization
+from services.shared.clock import Clock
+from services.shared.policies.demands import Demand
+
+DigestOf = Callable[[RepositoryId, str], str | None]
+"""The digest that a tag (or digest) of a repository names now; None for none."""
+
+LAYERS_PATH = "/layers"
+_KEPT = 256
+
+
+class Access:
+    """The signing key, and the hosts under which the registry is known."""
+
+    def __init__(
+        self,
+        key: bytes,
+        clock: Clock,
+        authorization: Authorization,
+        *,
+        advertised: str,
+        pull_host: str = "",
+        own_hosts: str = "",
+    ) -> None:
+        self._key = key
+        self._authorization = authorization
+        self._clock = clock
+        self._seen: dict[str, Token] = {}
+        self._pull_host = pull_host
+        self._own_hosts = frozenset(host.strip() for host in own_hosts.split(",") if host.strip())
+        self.advertised = advertised
+
+    @property
+    def pull_host(self) -> str:
+        """The host and port at which agents pull."""
+        return self._pull_host or self.advertised
+
+    @property
+    def endpoint(self) -> str:
+        """The registry's URL, for clients."""
+        return f"http://{self.advertised}"
+
+    def hosts(self) -> frozenset[str]:
+        """Every host and port that means this registry."""
+        port = self.advertised.rpartition(":")[2]
+        local = {f"{name}:{port}" for name in ("localhost", "127.0.0.1")} if port.isdigit() else set()
+        return frozenset({self.advertised, self.pull_host, *local}) | self._own_hosts
+
+    def uri(self, repository: RepositoryId) -> str:
+        """A repository's repositoryUri: what is pushed to and pulled from."""
+        return f"{self.advertised}/{repository.path}"
+
+    def issue(self, account: str, principal: str, session: str = "") -> tuple[str, float]:
+        """A token for all that the bearer may do, and when it ends (epoch seconds). `session` is its access key, when
+        it is a role's session."""
+        expires_at = self._clock() + TOKEN_LIFE_S
+        token = Token(account=account, principal=principal, expires_at=expires_at, session=session)
+        return seal(token, self._key), expires_at
+
+    def require(self, token: Token, action: str, repository: RepositoryId) -> None:
+        """Raises AccessDenied unless the session behind the token may do this now."""
+        if token.session:
+            self._authorization.require(token.session, token.principal, Demand(action, repository.arn))
+
+    def bearer(self, authorization: str | None) -> Token | None:
+        """Who shows this Authorization header; None for nobody that is known."""
+        if not authorization:
+            return None
+        token = self._seen.get(authorization)
+        if token is None:
+            password = basic_password(authorization)
+            token = unseal(password, self._key, self._clock()) if password else None
+            if token is None:
+                return None
+            if len(self._seen) >= _KEPT:
+                self._seen.clear()
+            self._seen[authorization] = token
+        return token if token.expires_at > self._clock() else None
+
+    def layer_url(self, repository: RepositoryId, digest: str) -> str:
+        """A URL from which anybody who has it may fetch the layer for an hour."""
+        expires = int(self._clock() + URL_LIFE_S)
+        query = {
+            "repository": repository.path,
+            "expires": expires,
+            "signature": sign_layer(repository, digest, expires, self._key),
+        }
+        return f"{self.endpoint}{LAYERS_PATH}/{digest}?{urlencode(query)}"
+
+    def layer_of(self, path: str, digest: str, expires: str, signature: str) -> RepositoryId | None:
+        """The repository of a layer whose URL was signed here and is not over; else None."""
+        repository = locate("", path)
+        if not valid_repository(repository.name):
+            return None
+        holds = layer_signature_holds(repository, digest, expires, signature, self._key, self._clock())
+        return repository if holds else None
+
+    async def issue_pull_token(self, request: IssuePullToken, digest_of: DigestOf) -> PullToken:
+        """How an agent pulls an image for a task of this account; `local=False` for images of other registries.
+
+        Raises AccessDeniedException for an image of another account, InvalidParameterException for a reference that
+        can't be one.
+        """
+        reference = parse_reference(request.image, self.hosts())
+        if reference is None:
+            return PullToken(local=False, image=request.image)
+        repository = reference.repository
+        if not valid_repository(repository.name):
+            raise errors.invalid_parameter("image", f"'{request.image}' is not an image reference")
+        if repository.account != request.account:
+            raise errors.other_account(f"arn:aws:iam::{request.account}:root", "ecr:BatchGetImage", repository)
+        token = Token(
+            account=request.account,
+            principal=f"arn:aws:iam::{request.account}:root",
+            expires_at=self._clock() + PULL_LIFE_S,
+            only=repository.arn,
+        )
+        where = f"{self.pull_host}/{repository.path}"
+        digest = digest_of(repository, reference.meant)
+        return PullToken(
+            local=True,
+            image=f"{where}{reference.suffix}",
+            pinned=f"{where}@{digest}" if digest else "",
+            username=USERNAME,
+            password=seal(token, self._key),
+            insecure=True,
+        )

@@ -1,0 +1,240 @@
+"""Images: pushed, found, tagged and deleted. Both APIs come here."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from contracts.records.registry import IMAGE, IMAGE_TAG, Image, ImageTag
+from services.registry.decisions.manifests import Manifest, ManifestInvalid, read_manifest
+from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.tags import is_immutable
+from services.registry.handlers import errors
+from services.registry.handlers.cache import ManifestCache
+from services.registry.handlers.repositories import Repositories
+from services.registry.ports import BlobStore, StorageFull
+from services.shared.clock import Clock
+from services.shared.errors import AwsError
+from services.shared.state import Store
+
+
+class ImageReferenced(Exception):
+    """An index of the repository names this image, so it can't go before the index does. `by` are their digests."""
+
+    def __init__(self, by: list[str]) -> None:
+        super().__init__(f"Requested image referenced by manifest list: [{', '.join(by)}]")
+        self.by = by
+
+
+class Images:
+    """The images of all repositories. A change of a repository's images waits for the one before it."""
+
+    def __init__(
+        self, store: Store, blobs: BlobStore, repositories: Repositories, cache: ManifestCache, clock: Clock
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._repositories = repositories
+        self._cache = cache
+        self._clock = clock
+        self._images = store.table(IMAGE)
+        self._tags = store.table(IMAGE_TAG)
+
+    def find(self, repository: RepositoryId, reference: str) -> Image | None:
+        """The image with this digest or tag."""
+        digest = reference if ":" in reference else self.tagged(repository, reference)
+        return self._images.record(*_key(repository), digest) if digest else None
+
+    def digest_of(self, repository: RepositoryId, reference: str) -> str | None:
+        """The digest of the image with this digest or tag."""
+        image = self.find(repository, reference)
+        return image.digest if image is not None else None
+
+    def tagged(self, repository: RepositoryId, tag: str) -> str | None:
+        """The digest that a tag names; None when it names nothing."""
+        found = self._tags.record(*_key(repository), tag)
+        if found is None or self._images.get(*_key(repository), found.digest) is None:
+            return None
+        return found.digest
+
+    def all(self, repository: RepositoryId) -> list[Image]:
+        """All images of a repository, in no order."""
+        return self._images.records(*_key(repository))
+
+    def tags(self, repository: RepositoryId) -> dict[str, list[str]]:
+        """The tags of each tagged image, by digest, sorted."""
+        found: dict[str, list[str]] = {}
+        for record in self._tags.records(*_key(repository)):
+            if self._images.get(*_key(repository), record.digest) is not None:
+                found.setdefault(record.digest, []).append(record.tag)
+        return {digest: sorted(tags) for digest, tags in found.items()}
+
+    def referrers(self, repository: RepositoryId, digest: str) -> list[Image]:
+        """The images that refer to this one, by digest."""
+        found = (image for image in self.all(repository) if image.subject == digest)
+        return sorted(found, key=lambda image: image.digest)
+
+    async def manifest(self, repository: RepositoryId, digest: str) -> bytes:
+        """The bytes of a manifest whose image is here. Raises ImageNotFoundException when the file is gone."""
+        data = self._cache.get(digest)
+        if data is None:
+            data = await self._blobs.read(repository, digest, "manifests")
+            if data is None:
+                raise errors.image_not_found(repository, digest, None)
+            self._cache.put(digest, data)
+        return data
+
+    async def push(
+        self,
+        repository: RepositoryId,
+        data: bytes,
+        media_type: str,
+        *,
+        tag: str | None = None,
+        digest: str | None = None,
+        strict: bool = False,
+    ) -> Image:
+        """Take a manifest in; with a tag, let the tag name it.
+
+        All that it names must be in the repository already. `digest` is what it was announced as. `strict`: a push
+        that changes nothing is ImageAlreadyExistsException (PutImage), else it is fine. Raises AwsError,
+        ManifestInvalid.
+        """
+        actual = "sha256:" + sha256(data).hexdigest()
+        if digest is not None and digest != actual:
+            raise errors.digest_does_not_match(digest, actual)
+        manifest = read_manifest(data, media_type)
+        async with self._repositories.lock(repository):
+            settings = self._repositories.get(repository).settings
+            known = self._images.record(*_key(repository), actual)
+            named = self.tagged(repository, tag) if tag else None
+            if tag and named is not None and is_immutable(settings, tag):
+                raise errors.tag_exists(repository, tag)
+            if strict and known is not None and (not tag or named == actual):
+                raise errors.image_exists(repository, actual, tag)
+            image = known or await self._add(repository, actual, data, manifest)
+            if tag and named != actual:
+                await self._move_tag(repository, tag, actual, is_immutable(settings, tag))
+        return image
+
+    async def _add(self, repository: RepositoryId, digest: str, data: bytes, manifest: Manifest) -> Image:
+        await self._check_blobs(repository, manifest)
+        children = self._children(repository, manifest)
+        try:
+            await self._blobs.put(repository, digest, data, "manifests")
+        except StorageFull:
+            raise errors.storage_full() from None
+        image = Image(
+            account=repository.account,
+            region=repository.region,
+            repository=repository.name,
+            digest=digest,
+            media_type=manifest.media_type,
+            manifest_size=len(data),
+            pushed_at=self._clock(),
+            size=max([manifest.size, *(child.size for child in children)]),
+            config=manifest.config,
+            layers=manifest.layers,
+            manifests=manifest.manifests,
+            subject=manifest.subject,
+            artifact_type=manifest.artifact_type,
+            annotations=manifest.annotations,
+        )
+        self._cache.put(digest, data)
+        written = await self._store.update(
+            IMAGE, (*_key(repository), digest), lambda old: old or image, "image.pushed.v1"
+        )
+        return written or image
+
+    async def _check_blobs(self, repository: RepositoryId, manifest: Manifest) -> None:
+        missing = []
+        for blob in manifest.blobs:
+            size = await self._blobs.find(repository, blob.digest)
+            if size is None:
+                missing.append(blob.digest)
+            elif size != blob.size:
+                raise ManifestInvalid(f"{blob.digest} has {size} bytes, and the manifest says {blob.size}")
+        if missing:
+            raise errors.layers_not_found(missing)
+
+    def _children(self, repository: RepositoryId, manifest: Manifest) -> list[Image]:
+        found = {d.digest: self._images.record(*_key(repository), d.digest) for d in manifest.manifests}
+        missing = [digest for digest, image in found.items() if image is None]
+        if missing:
+            raise errors.images_not_found(missing)
+        return [image for image in found.values() if image is not None]
+
+    async def _move_tag(self, repository: RepositoryId, tag: str, digest: str, immutable: bool) -> None:
+        # What the table shows may be older than what is stored (an answer of NATS that got lost), so that a change
+        # starts again from what it then finds.
+        def moved(old: ImageTag | None) -> ImageTag:
+            if old is not None and old.digest == digest:
+                return old
+            if old is not None and immutable and self.tagged(repository, tag) is not None:
+                raise errors.tag_exists(repository, tag)
+            return record
+
+        record = ImageTag(
+            account=repository.account,
+            region=repository.region,
+            repository=repository.name,
+            tag=tag,
+            digest=digest,
+            tagged_at=self._clock(),
+        )
+        await self._store.update(IMAGE_TAG, (*_key(repository), tag), moved, "tag.moved.v1")
+
+    async def untag(self, repository: RepositoryId, tag: str, *, last_takes_image: bool) -> str | None:
+        """Let a tag name nothing; the digest that it named, None when it named none.
+
+        `last_takes_image`: an image that loses its last tag goes with it, as BatchDeleteImage does. Raises
+        ImageReferenced.
+        """
+        async with self._repositories.lock(repository):
+            digest = self.tagged(repository, tag)
+            if digest is None:
+                return None
+            if last_takes_image and self.tags(repository)[digest] == [tag]:
+                await self._delete(repository, digest)
+            else:
+                await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
+            return digest
+
+    async def delete(self, repository: RepositoryId, digest: str) -> list[str] | None:
+        """Delete an image with all its tags; the tags it had, None when there is no such image. Raises
+        ImageReferenced."""
+        async with self._repositories.lock(repository):
+            if self._images.get(*_key(repository), digest) is None:
+                return None
+            return await self._delete(repository, digest)
+
+    async def _delete(self, repository: RepositoryId, digest: str) -> list[str]:
+        by = sorted(
+            image.digest for image in self.all(repository) if any(child.digest == digest for child in image.manifests)
+        )
+        if by:
+            raise ImageReferenced(by)
+        tags = self.tags(repository).get(digest, [])
+        for tag in tags:
+            await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
+        await self._store.delete(IMAGE, (*_key(repository), digest), "image.deleted.v1")
+        await self._blobs.remove(repository, digest, "manifests")
+        return tags
+
+    def named(self, repository: RepositoryId) -> set[str]:
+        """The digests of all that the images of a repository are made of, themselves included."""
+        found: set[str] = set()
+        for image in self.all(repository):
+            found.add(image.digest)
+            found.update(descriptor.digest for descriptor in [*image.layers, *image.manifests])
+            if image.config:
+                found.add(image.config.digest)
+        return found
+
+
+def as_aws_error(problem: ManifestInvalid) -> AwsError:
+    """A manifest that can't be taken, as ECR tells it."""
+    return errors.invalid_parameter("imageManifest", f"Invalid JSON syntax or manifest: {problem}")
+
+
+def _key(repository: RepositoryId) -> tuple[str, str, str]:
+    return repository.account, repository.region, repository.name

@@ -1,0 +1,19 @@
+"""The registry's parts, as its doors get them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services.registry.handlers.access import Access
+from services.registry.handlers.images import Images
+from services.registry.handlers.repositories import Repositories
+from services.registry.ports import BlobStore
+
+
+class RegistryParts(NamedTuple):
+    """What both APIs lead to."""
+
+    repositories: Repositories
+    images: Images
+    blobs: BlobStore
+    access: Access

@@ -1,0 +1,124 @@
+"""What the registry needs from outside: a place for blobs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from pathlib import Path
+from typing import Literal, Protocol
+
+from services.registry.decisions.names import RepositoryId
+
+Shelf = Literal["blobs", "manifests"]
+"""In a repository blobs and manifests are kept apart: a manifest can't be fetched as a blob."""
+
+
+class StorageFull(Exception):
+    """There is no room for what was to be written; nothing of it is left."""
+
+
+class WrongDigest(Exception):
+    """The content has another digest than was said. `actual` is what it has."""
+
+    def __init__(self, actual: str) -> None:
+        super().__init__(f"the content's digest is {actual}")
+        self.actual = actual
+
+
+class WrongOffset(Exception):
+    """A chunk does not begin where the upload ends. `size` is what the upload has."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the upload has {size} bytes")
+        self.size = size
+
+
+class UploadTaken(Exception):
+    """Another request goes on with this upload: this one is too late."""
+
+
+class UploadUnknown(Exception):
+    """There is no such upload (any more)."""
+
+
+class Upload(Protocol):
+    """Content on its way into a repository. What has arrived outlives the connection and the process."""
+
+    id: str
+
+    @property
+    def size(self) -> int:
+        """How many bytes have arrived."""
+        ...
+
+    async def append(self, chunks: AsyncIterable[bytes], start: int | None = None) -> int:
+        """Add chunks as they come; the size then, which is durable.
+
+        `start` is where the content is to begin. What came before the chunks broke off stays. Raises WrongOffset,
+        UploadTaken, StorageFull (the upload is gone then).
+        """
+        ...
+
+    async def finish(self, digest: str, shelf: Shelf = "blobs") -> int:
+        """Put the content into the repository; its size. Raises WrongDigest (the upload is gone then), StorageFull."""
+        ...
+
+    async def abort(self) -> None:
+        """Drop it."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Content by digest, kept once however many repositories have it, visible only in those.
+
+    All of it is atomic and durable: content is there whole, under its true digest, or not at all.
+    """
+
+    async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
+        """The size of what a repository has under a digest, None if it has nothing. Being asked for keeps it from
+        the sweep for a while."""
+        ...
+
+    def path(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> Path:
+        """The file to send, if there is one."""
+        ...
+
+    async def read(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> bytes | None:
+        """Small content, whole."""
+        ...
+
+    async def put(self, repository: RepositoryId, digest: str, data: bytes, shelf: Shelf = "blobs") -> None:
+        """Keep small content whose digest is known to be true. Raises StorageFull."""
+        ...
+
+    async def mount(self, source: RepositoryId, target: RepositoryId, digest: str) -> bool:
+        """Make a blob of one repository visible in another, without a copy. False when the source has none."""
+        ...
+
+    async def remove(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> bool:
+        """Take it out of a repository; whether it was there."""
+        ...
+
+    async def remove_repository(self, repository: RepositoryId) -> None:
+        """Take all of it out, uploads included."""
+        ...
+
+    async def begin(self, repository: RepositoryId) -> Upload:
+        """A new upload. Raises StorageFull."""
+        ...
+
+    async def upload(self, repository: RepositoryId, upload_id: str) -> Upload:
+        """An upload that was begun, by this process or one before it. Raises UploadUnknown."""
+        ...
+
+    async def drop_old_uploads(self, before: float) -> int:
+        """Drop uploads that nobody went on with since `before` (epoch seconds); how many."""
+        ...
+
+    async def drop_unnamed(self, repository: RepositoryId, named: Iterable[str], before: float) -> int:
+        """Take blobs and manifests out of a repository that are not among the `named` digests and were not pushed or
+        asked for since `before`; how many."""
+        ...
+
+    async def sweep(self, before: float) -> int:
+        """Free the content that no repository has, unless it was touched since `before`; how many bytes."""
+        ...

@@ -1,0 +1,23 @@
+"""Settings of the registry (`ROADSTEAD_REGISTRY_…`)."""
+
+import msgspec
+
+
+class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
+    """`advertised` is the host (and port) under which clients reach it: it is in repositoryUri; empty, it is
+    localhost and the port it listens on. `pull_host` is the
+    same for agents; empty, it is what is advertised. `own_hosts` are further hosts whose images are this registry's
+    (comma-separated).
+
+    Times are seconds: an upload nobody went on with is dropped after `upload_life_s`; blobs that no image names are
+    dropped `sweep_grace_s` after they were last pushed or asked for, looked for every `sweep_every_s`.
+    `manifest_cache_mib` bounds the manifests that are kept in memory.
+    """
+
+    advertised: str = ""
+    pull_host: str = ""
+    own_hosts: str = ""
+    upload_life_s: float = 24 * 3600.0
+    sweep_grace_s: float = 24 * 3600.0
+    sweep_every_s: float = 3600.0
+    manifest_cache_mib: int = 32

@@ -1,0 +1,287 @@
+"""The world as the scheduler sees it: its own records, the agents' records, who is alive, what is reserved.
+
+All of it is memory, kept up to date by NATS. Reading costs nothing; writing is `world.store`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from contracts.kinds import Key, unescape
+from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
+from contracts.records.scheduler import (
+    CLUSTER,
+    KINDS,
+    SERVICE,
+    TASK,
+    TASK_DEFINITION,
+    Cluster,
+    Service,
+    Task,
+    TaskDefinition,
+)
+from contracts.subjects import HEARTBEATS
+from services.scheduler.decisions import life
+from services.scheduler.decisions.backoff import Member
+from services.scheduler.decisions.names import container_instance_id
+from services.scheduler.decisions.placement import Candidate, Holding, Ledger
+from services.scheduler.settings import SchedulerSettings
+from services.shared.bus import Bus
+from services.shared.clock import Clock
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Store, Table, View
+
+Joined = tuple[Task, TaskStatus | None]
+
+
+class World:
+    """Open it with `World.open`. `listen` to be told of every change, the agents' included, after it is taken in."""
+
+    def __init__(self, bus: Bus, clock: Clock, settings: SchedulerSettings) -> None:
+        self.bus = bus
+        self.clock = clock
+        self.settings = settings
+        self.silence_s = settings.node_silence_s
+        self.backoff = settings.backoff()
+        self.ledger = Ledger()
+        self.store: Store
+        self.clusters: Table[Cluster]
+        self.definitions: Table[TaskDefinition]
+        self.tasks: Table[Task]
+        self.services: Table[Service]
+        self.nodes: Table[Node]
+        self.statuses: Table[TaskStatus]
+        self._agents: View
+        self._heartbeats: Subscription | None = None
+        self._heard: dict[str, float] = {}
+        self._candidates: dict[str, tuple[int, Candidate]] = {}
+        self._instances: dict[str, str] = {}
+        self._task_keys: dict[Key, Key] = {}
+        self._of_service: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._of_node: defaultdict[str, set[Key]] = defaultdict(set)
+        self._latest: dict[Key, int] = {}
+        self._generations: defaultdict[Key, int] = defaultdict(int)
+        self._listeners: list[Callable[[Change], None]] = []
+        self._early: list[Change] | None = []
+
+    @classmethod
+    async def open(cls, bus: Bus, clock: Clock, settings: SchedulerSettings) -> World:
+        """Read all there is and follow. Raises StateUnavailable."""
+        world = cls(bus, clock, settings)
+        world.store = await Store.open(bus, KINDS, listen=world._changed)
+        world._agents = await View.open(bus, NODE, TASK_STATUS, listen=world._changed)
+        world.clusters = world.store.table(CLUSTER)
+        world.definitions = world.store.table(TASK_DEFINITION)
+        world.tasks = world.store.table(TASK)
+        world.services = world.store.table(SERVICE)
+        world.nodes = world._agents.table(NODE)
+        world.statuses = world._agents.table(TASK_STATUS)
+        early, world._early = world._early or [], None
+        for change in early:
+            world._take_in(change)
+        world._heartbeats = await bus.subscribe(HEARTBEATS, world._on_heartbeat)
+        bus.on_reconnect(world.forgive)
+        return world
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._heartbeats is not None:
+            await self._heartbeats.unsubscribe()
+        await self._agents.close()
+        await self.store.close()
+
+    def listen(self, listener: Callable[[Change], None]) -> None:
+        """Be told of every change from now on; must not block."""
+        self._listeners.append(listener)
+
+    def require_connection(self) -> None:
+        """Raise StateUnavailable while NATS is away: what is in memory may be old."""
+        if not self.bus.connected.is_set():
+            raise StateUnavailable()
+
+    # What changes
+
+    def _changed(self, change: Change) -> None:
+        if self._early is not None:
+            self._early.append(change)
+            return
+        self._take_in(change)
+        for listener in self._listeners:
+            listener(change)
+
+    def _take_in(self, change: Change) -> None:
+        if change.kind in (TASK, TASK_STATUS, SERVICE):
+            self._generations[change.key[:3]] += 1
+        if change.kind is TASK:
+            self._index_task(change)
+            self._settle(change.key)
+        elif change.kind is TASK_STATUS:
+            self._settle(change.key)
+        elif change.kind is NODE:
+            self._index_node(change)
+        elif change.kind is TASK_DEFINITION and change.new is not None:
+            account, region, family, revision = change.key
+            family_key = (account, region, family)
+            self._latest[family_key] = max(self._latest.get(family_key, 0), int(revision))
+
+    def _index_task(self, change: Change) -> None:
+        account, region, cluster, node, task_id = key = change.key
+        record: Task = (change.new or change.old).record  # type: ignore[union-attr]
+        service_key = (account, region, cluster, record.service)
+        if change.new is not None:
+            self._task_keys[account, region, cluster, task_id] = key
+            self._of_node[node].add(key)
+            if record.service:
+                self._of_service[service_key].add(key)
+            return
+        self._task_keys.pop((account, region, cluster, task_id), None)
+        self._of_node[node].discard(key)
+        self._of_service[service_key].discard(key)
+        if not self._of_service[service_key]:
+            del self._of_service[service_key]
+
+    def _index_node(self, change: Change) -> None:
+        name = change.key[0]
+        self._candidates.pop(name, None)
+        if change.new is None:
+            self._heard.pop(name, None)
+            self._instances.pop(container_instance_id(name), None)
+            return
+        self._instances[container_instance_id(name)] = name
+        if change.old is None or change.old.record.session != change.new.record.session:
+            self._heard[name] = self.clock()
+
+    def _settle(self, key: Key) -> None:
+        """Hold or let go of what the task reserves."""
+        task = self.tasks.record(*key)
+        if task is None or life.over(task, self.statuses.record(*key)):
+            self.ledger.release(key)
+            return
+        self.ledger.hold(key, self.holding(task))
+
+    @staticmethod
+    def holding(task: Task) -> Holding:
+        """What the task reserves."""
+        group = f"{task.account}/{task.region}/{task.cluster}/{task.group}"
+        return Holding(task.node, task.cpu_units, task.memory_mib, tuple(task.host_ports), group)
+
+    # Who is alive
+
+    async def _on_heartbeat(self, message: Msg) -> None:
+        name = unescape(message.subject.split(".")[2])
+        if name not in self._heard:
+            return
+        was_silent = not self.connected(name)
+        self._heard[name] = self.clock()
+        if was_silent:
+            entry = self.nodes.get(name)
+            for listener in self._listeners:
+                listener(Change(NODE, (name,), entry, entry))
+
+    def forgive(self) -> None:
+        """After a time in which nothing could be heard, nobody is silent yet."""
+        now = self.clock()
+        for name in self._heard:
+            self._heard[name] = now
+
+    def connected(self, node: str) -> bool:
+        """Whether the node's agent was heard of lately."""
+        heard = self._heard.get(node)
+        return heard is not None and self.clock() - heard <= self.silence_s
+
+    def silences(self) -> Iterator[tuple[str, float]]:
+        """Each node with the time at which it will have been silent for too long."""
+        return iter([(name, heard + self.silence_s) for name, heard in self._heard.items()])
+
+    def occupied_nodes(self) -> list[str]:
+        """The nodes on which something is reserved."""
+        return self.ledger.occupied()
+
+    # What is
+
+    def candidates(self) -> list[Candidate]:
+        """All nodes, as placement sees them."""
+        return [self.candidate(entry.record, entry.sequence) for entry in self.nodes.entries()]
+
+    def candidate(self, node: Node, sequence: int) -> Candidate:
+        """A node as placement sees it."""
+        connected = self.connected(node.node)
+        known = self._candidates.get(node.node)
+        if known is not None and known[0] == sequence and known[1].connected == connected:
+            return known[1]
+        made = Candidate(
+            name=node.node,
+            zone=node.zone,
+            cpu=node.cpu_units,
+            memory=node.memory_mib,
+            kind=node.capacity_kind,
+            network_modes=node.network_modes,
+            attributes=node.attributes,
+            usable=not node.draining,
+            connected=connected,
+        )
+        self._candidates[node.node] = (sequence, made)
+        return made
+
+    def node_of_instance(self, instance_id: str) -> str | None:
+        """The node that is shown as this container instance."""
+        return self._instances.get(instance_id)
+
+    def generation(self, account: str, region: str, cluster: str) -> int:
+        """A number that grows with each change of a cluster's tasks and services: what was counted may be kept."""
+        return self._generations[account, region, cluster]
+
+    def task_key(self, account: str, region: str, cluster: str, task_id: str) -> Key | None:
+        """Where a task is stored."""
+        return self._task_keys.get((account, region, cluster, task_id))
+
+    def joined(self, key: Key) -> Joined | None:
+        """A task and its status."""
+        task = self.tasks.record(*key)
+        return (task, self.statuses.record(*key)) if task is not None else None
+
+    def tasks_in(self, *prefix: str) -> list[Joined]:
+        """The tasks of an account, a region, a cluster."""
+        key_of = TASK.key_of
+        return [(task, self.statuses.record(*key_of(task))) for task in self.tasks.records(*prefix)]
+
+    def tasks_on(self, node: str) -> list[Joined]:
+        """The tasks on a node, of all accounts."""
+        return self._join(self._of_node.get(node, ()))
+
+    def tasks_of(self, account: str, region: str, cluster: str, service: str) -> list[Joined]:
+        """The tasks of a service."""
+        return self._join(self._of_service.get((account, region, cluster, service), ()))
+
+    def _join(self, keys: object) -> list[Joined]:
+        return [found for key in list(keys) if (found := self.joined(key)) is not None]  # type: ignore[call-overload]
+
+    def members(self, account: str, region: str, cluster: str, service: str) -> list[Member]:
+        """The tasks of a service, as rollouts see them."""
+        checked: dict[str, bool] = {}
+        members = []
+        for task, status in self.tasks_of(account, region, cluster, service):
+            if task.task_definition not in checked:
+                definition = self.definition_of(task)
+                checked[task.task_definition] = definition is not None and life.has_health_check(definition.definition)
+            members.append(life.member(task, status, checked[task.task_definition]))
+        return members
+
+    def definition_of(self, task: Task) -> TaskDefinition | None:
+        """The task definition of a task."""
+        family, _, revision = task.task_definition.rpartition(":")
+        return self.definitions.record(task.account, task.region, family, revision)
+
+    def latest_revision(self, account: str, region: str, family: str) -> int:
+        """The highest revision ever given out, 0 for none."""
+        return self._latest.get((account, region, family), 0)
+
+    def claim_revision(self, account: str, region: str, family: str) -> int:
+        """The next revision of a family, given out once in this process; a number may stay unused."""
+        key = (account, region, family)
+        self._latest[key] = revision = self._latest.get(key, 0) + 1
+        return revision

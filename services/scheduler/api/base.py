@@ -1,0 +1,65 @@
+"""What all operations have: the world, and how to find what a request means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from contracts.aws import ecs
+from contracts.records.scheduler import Cluster, TaskDefinition
+from services.scheduler.adapters import World
+from services.scheduler.decisions.names import cluster_name, family_and_revision
+from services.scheduler.handlers import CLUSTER_NOT_FOUND, active_cluster
+from services.shared.aws.context import RequestContext
+from services.shared.aws.service import AwsService
+from services.shared.errors import AwsError
+
+
+def wire(value: Any) -> Any:
+    """A Struct of the API (or a list of them) as plain JSON in the wire's names."""
+    return msgspec.to_builtins(value)
+
+
+class EcsBase(AwsService):
+    """Reads are served from memory while NATS is connected; while it is away every operation answers 503."""
+
+    api = ecs.API
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def _seen_cluster(self, context: RequestContext, reference: str | None) -> Cluster:
+        """The ACTIVE cluster that a reading request means. Raises ClusterNotFoundException."""
+        self.world.require_connection()
+        cluster = self.world.clusters.record(context.account, context.region, cluster_name(reference))
+        if cluster is None or cluster.status != "ACTIVE":
+            raise AwsError(*CLUSTER_NOT_FOUND)
+        return cluster
+
+    async def _used_cluster(self, context: RequestContext, reference: str | None) -> Cluster:
+        """The ACTIVE cluster that a request wants to use; `default` may come into being."""
+        self.world.require_connection()
+        return await active_cluster(self.world, context.account, context.region, cluster_name(reference))
+
+    def _definition(self, context: RequestContext, reference: str) -> TaskDefinition | None:
+        """The revision that a reference means; without a number the latest ACTIVE one."""
+        family, revision = family_and_revision(reference)
+        account, region = context.account, context.region
+        if revision is not None:
+            found = self.world.definitions.record(account, region, family, str(revision))
+            return found if found is not None and found.status != "DELETED" else None
+        for number in range(self.world.latest_revision(account, region, family), 0, -1):
+            found = self.world.definitions.record(account, region, family, str(number))
+            if found is not None and found.status == "ACTIVE":
+                return found
+        return None
+
+    def _runnable(self, context: RequestContext, reference: str) -> TaskDefinition:
+        """The revision, if tasks may be started from it. Raises ClientException."""
+        definition = self._definition(context, reference)
+        if definition is None:
+            raise AwsError("ClientException", "TaskDefinition not found.")
+        if definition.status != "ACTIVE":
+            raise AwsError("ClientException", "TaskDefinition is inactive")
+        return definition

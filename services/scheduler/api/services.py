@@ -1,0 +1,263 @@
+"""Services. What is wanted is written here; controllers bring it about.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_services.html
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from contracts.aws import ecs
+from contracts.records.scheduler import SERVICE, Cluster, Deployment, Service, TaskDefinition
+from services.scheduler.api.base import EcsBase, wire
+from services.scheduler.decisions import names, tags
+from services.scheduler.decisions import services as rules
+from services.scheduler.decisions.backoff import Member, history
+from services.scheduler.decisions.capacity import of_launch_type
+from services.scheduler.decisions.expressions import read
+from services.scheduler.decisions.pages import page
+from services.scheduler.decisions.requests import check_network, check_support
+from services.shared.aws.context import RequestContext
+from services.shared.errors import AwsError
+
+_NOT_FOUND = ("ServiceNotFoundException", "Service not found.")
+_NOT_ACTIVE = ("ServiceNotActiveException", "Service was not ACTIVE.")
+_OWN = ("cluster", "service", "serviceName", "tags", "forceNewDeployment")
+MAX_DESCRIBED = 10
+
+
+class Services(EcsBase):
+    """CreateService and its like."""
+
+    async def create_service(
+        self, context: RequestContext, request: ecs.CreateServiceRequest
+    ) -> ecs.CreateServiceResponse:
+        """Write a service with its first deployment. An INACTIVE one of that name is replaced."""
+        cluster = await self._used_cluster(context, request.cluster)
+        name = request.service_name
+        if not names.NAME.match(name):
+            raise AwsError("InvalidParameterException", "Invalid service name.")
+        if request.task_definition is None:
+            raise AwsError("InvalidParameterException", "TaskDefinition can not be blank.")
+        given = {k: v for k, v in wire(request).items() if k not in _OWN}
+        rules.check(given)
+        definition = self._runnable(context, request.task_definition)
+        given["deploymentConfiguration"] = rules.completed(given.get("deploymentConfiguration"))
+        given.setdefault("desiredCount", 0)
+        self._settle_capacity(cluster, given)
+        _check_fit(definition, given)
+        now = self.world.clock()
+        reference = f"{definition.family}:{definition.revision}"
+        fresh = Service(
+            account=cluster.account,
+            region=cluster.region,
+            cluster=cluster.name,
+            name=name,
+            status="ACTIVE",
+            created_at=now,
+            desired_count=given["desiredCount"],
+            deployments=[rules.deployment(given, reference, names.new_deployment_id(), now)],
+            created_by=context.principal_arn,
+            request=given,
+            tags=tags.read(request.tags),
+        )
+
+        def change(old: Service | None) -> Service:
+            if old is None or old.status == "INACTIVE":
+                return fresh
+            if old.status == "DRAINING":
+                raise AwsError("InvalidParameterException", "Unable to Start a service that is still Draining.")
+            token = request.client_token
+            if token is not None and old.request.get("clientToken") == token:
+                return old
+            raise AwsError("InvalidParameterException", "Creation of service was not idempotent.")
+
+        service = await self.world.store.update(SERVICE, SERVICE.key_of(fresh), change, "service.created.v1")
+        return ecs.CreateServiceResponse(service=self._service_shape(service or fresh, with_tags=True))
+
+    def _settle_capacity(self, cluster: Cluster, given: dict[str, Any]) -> None:
+        """Launch type or strategy: the request's, else the cluster's default strategy, else EC2."""
+        if "launchType" not in given and not given.get("capacityProviderStrategy"):
+            strategy = cluster.request.get("defaultCapacityProviderStrategy")
+            if strategy:
+                given["capacityProviderStrategy"] = strategy
+            else:
+                given["launchType"] = "EC2"
+
+    async def update_service(
+        self, context: RequestContext, request: ecs.UpdateServiceRequest
+    ) -> ecs.UpdateServiceResponse:
+        """Change a service; a new deployment begins when what its tasks are made of has changed, or is forced to."""
+        cluster = self._seen_cluster(context, request.cluster)
+        changes = {k: v for k, v in wire(request).items() if k not in _OWN}
+        rules.check(changes)
+        definition = self._runnable(context, request.task_definition) if request.task_definition else None
+        reference = f"{definition.family}:{definition.revision}" if definition is not None else None
+        now, deployment_id = self.world.clock(), names.new_deployment_id()
+
+        def change(old: Service | None) -> Service:
+            if old is None:
+                raise AwsError(*_NOT_FOUND)
+            if old.status != "ACTIVE":
+                raise AwsError(*_NOT_ACTIVE)
+            merged = dict(changes)
+            if "deploymentConfiguration" in merged:
+                merged["deploymentConfiguration"] = {
+                    **old.request["deploymentConfiguration"],
+                    **changes["deploymentConfiguration"],
+                }
+                rules.check({"deploymentConfiguration": merged["deploymentConfiguration"]})
+            new = rules.updated(old, merged, reference, bool(request.force_new_deployment), deployment_id, now)
+            used = definition or self._definition(context, new.deployments[0].task_definition)
+            if used is not None:
+                _check_fit(used, new.request)
+            return new
+
+        key = (cluster.account, cluster.region, cluster.name, names.last_part(request.service))
+        service = await self.world.store.update(SERVICE, key, change, "service.updated.v1")
+        return ecs.UpdateServiceResponse(service=self._service_shape(service, with_tags=True) if service else None)
+
+    async def delete_service(
+        self, context: RequestContext, request: ecs.DeleteServiceRequest
+    ) -> ecs.DeleteServiceResponse:
+        """Let a service drain; with `force` also one that is scaled above 0. It is INACTIVE when its tasks are gone."""
+        cluster = self._seen_cluster(context, request.cluster)
+
+        def change(old: Service | None) -> Service:
+            if old is None or old.status == "INACTIVE":
+                raise AwsError(*_NOT_FOUND)
+            if old.desired_count > 0 and not request.force:
+                raise AwsError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
+            return old if old.status == "DRAINING" else replace(old, status="DRAINING", desired_count=0)
+
+        key = (cluster.account, cluster.region, cluster.name, names.last_part(request.service))
+        service = await self.world.store.update(SERVICE, key, change, "service.draining.v1")
+        return ecs.DeleteServiceResponse(service=self._service_shape(service, with_tags=False) if service else None)
+
+    async def describe_services(
+        self, context: RequestContext, request: ecs.DescribeServicesRequest
+    ) -> ecs.DescribeServicesResponse:
+        """The named services with their deployments and events; those that are not there as MISSING failures."""
+        cluster = self._seen_cluster(context, request.cluster)
+        if not 1 <= len(request.services) <= MAX_DESCRIBED:
+            raise AwsError("InvalidParameterException", f"Specify between 1 and {MAX_DESCRIBED} services.")
+        with_tags = "TAGS" in (request.include or ())
+        found, failures = [], []
+        for reference in request.services:
+            name = names.last_part(reference)
+            service = self.world.services.record(cluster.account, cluster.region, cluster.name, name)
+            if service is None:
+                arn = names.arn(cluster.account, cluster.region, "service", cluster.name, name)
+                failures.append(ecs.Failure(arn=arn, reason="MISSING"))
+            else:
+                found.append(self._service_shape(service, with_tags=with_tags))
+        return ecs.DescribeServicesResponse(services=found, failures=failures)
+
+    async def list_services(
+        self, context: RequestContext, request: ecs.ListServicesRequest
+    ) -> ecs.ListServicesResponse:
+        """The ARNs of services that are not INACTIVE."""
+        cluster = self._seen_cluster(context, request.cluster)
+        arns = sorted(
+            names.arn(s.account, s.region, "service", s.cluster, s.name)
+            for s in self.world.services.records(cluster.account, cluster.region, cluster.name)
+            if s.status != "INACTIVE"
+            and request.launch_type in (None, _launch_type(s.request))
+            and request.scheduling_strategy in (None, "REPLICA")
+            and request.resource_management_type in (None, "CUSTOMER")
+        )
+        shown, token = page(arns, request.next_token, request.max_results)
+        return ecs.ListServicesResponse(service_arns=shown, next_token=token)
+
+    def _service_shape(self, service: Service, *, with_tags: bool) -> ecs.Service:
+        where = (service.account, service.region)
+        members = self.world.members(*where, service.cluster, service.name)
+        states = Counter(m.state for m in members)
+        shape = msgspec.convert(_shown(service.request), ecs.Service)
+        primary = service.deployments[0] if service.deployments else None
+        shape.service_arn = names.arn(*where, "service", service.cluster, service.name)
+        shape.service_name = service.name
+        shape.cluster_arn = names.arn(*where, "cluster", service.cluster)
+        shape.status = service.status
+        shape.desired_count = service.desired_count
+        shape.running_count = states["running"]
+        shape.pending_count = states["pending"]
+        if primary is not None:
+            shape.task_definition = _definition_arn(service, primary)
+        shape.deployments = [self._deployment(service, d, members) for d in service.deployments]
+        shape.events = [ecs.ServiceEvent(id=e.id, created_at=e.created_at, message=e.message) for e in service.events]
+        shape.created_at = service.created_at
+        shape.created_by = service.created_by or None
+        shape.tags = tags.write(service.tags) if with_tags else None
+        return shape
+
+    def _deployment(self, service: Service, deployment: Deployment, members: list[Member]) -> ecs.Deployment:
+        own = [m for m in members if m.deployment == deployment.id]
+        states = Counter(m.state for m in own)
+        primary = deployment.status == "PRIMARY"
+        shape = msgspec.convert(
+            {
+                "capacityProviderStrategy": deployment.capacity_provider_strategy,
+                "networkConfiguration": deployment.network_configuration or None,
+            },
+            ecs.Deployment,
+        )
+        shape.id = deployment.id
+        shape.status = deployment.status
+        shape.task_definition = _definition_arn(service, deployment)
+        shape.desired_count = service.desired_count if primary else 0
+        shape.running_count = states["running"]
+        shape.pending_count = states["pending"]
+        shape.failed_tasks = history(own, self.world.clock(), self.world.backoff).failures
+        shape.created_at = deployment.created_at
+        shape.updated_at = deployment.updated_at
+        shape.rollout_state = deployment.rollout_state  # type: ignore[assignment]
+        shape.rollout_state_reason = deployment.rollout_state_reason
+        if deployment.launch_type:
+            shape.launch_type = deployment.launch_type  # type: ignore[assignment]
+            shape.platform_version = of_launch_type(
+                deployment.launch_type, deployment.platform_version
+            ).platform_version
+            shape.platform_family = "Linux" if deployment.launch_type == "FARGATE" else None
+        return shape
+
+
+def _launch_type(request: dict[str, Any]) -> str:
+    return request.get("launchType") or "FARGATE"
+
+
+def _definition_arn(service: Service, deployment: Deployment) -> str:
+    family, _, revision = deployment.task_definition.rpartition(":")
+    return names.task_definition_arn(service.account, service.region, family, int(revision))
+
+
+def _shown(request: dict[str, Any]) -> dict[str, Any]:
+    """The members of the request that DescribeServices gives back, with ECS' defaults."""
+    shown = {
+        "loadBalancers": [],
+        "serviceRegistries": [],
+        "placementConstraints": [],
+        "placementStrategy": [],
+        "schedulingStrategy": "REPLICA",
+        "deploymentController": {"type": "ECS"},
+        "enableECSManagedTags": False,
+        "enableExecuteCommand": False,
+        "propagateTags": "NONE",
+        "availabilityZoneRebalancing": "DISABLED",
+        **request,
+    }
+    if shown.get("launchType") == "FARGATE":
+        shown["platformVersion"] = of_launch_type("FARGATE", shown.get("platformVersion")).platform_version
+        shown["platformFamily"] = "Linux"
+    return shown
+
+
+def _check_fit(definition: TaskDefinition, request: dict[str, Any]) -> None:
+    """Refuse a service that could not start a single task of this definition."""
+    check_support(definition, _launch_type(request))
+    check_network(definition, request.get("networkConfiguration") or {})
+    read(request.get("placementConstraints") or (), request.get("placementStrategy") or ())

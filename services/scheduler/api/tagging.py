@@ -1,0 +1,83 @@
+"""Tags of clusters, task definitions, tasks and services.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from contracts.aws import ecs
+from contracts.kinds import Key, Kind
+from contracts.records.scheduler import CLUSTER, SERVICE, TASK, TASK_DEFINITION
+from services.scheduler.api.base import EcsBase
+from services.scheduler.decisions import tags
+from services.scheduler.decisions.names import family_and_revision, split_arn
+from services.shared.aws.context import RequestContext
+from services.shared.errors import AwsError
+
+_MISSING = ("ResourceNotFoundException", "The specified resource could not be found.")
+
+
+class Tagging(EcsBase):
+    """TagResource, UntagResource, ListTagsForResource."""
+
+    async def tag_resource(self, context: RequestContext, request: ecs.TagResourceRequest) -> ecs.TagResourceResponse:
+        """Add tags, or give existing ones new values."""
+        new = tags.read(request.tags)
+        await self._change(context, request.resource_arn, lambda old: tags.joined(old, new))
+        return ecs.TagResourceResponse()
+
+    async def untag_resource(
+        self, context: RequestContext, request: ecs.UntagResourceRequest
+    ) -> ecs.UntagResourceResponse:
+        """Take tags away."""
+        gone = set(request.tag_keys)
+        await self._change(context, request.resource_arn, lambda old: {k: v for k, v in old.items() if k not in gone})
+        return ecs.UntagResourceResponse()
+
+    async def list_tags_for_resource(
+        self, context: RequestContext, request: ecs.ListTagsForResourceRequest
+    ) -> ecs.ListTagsForResourceResponse:
+        """The tags."""
+        kind, key = self._resource(context, request.resource_arn)
+        record = self.world.store.table(kind).record(*key)
+        return ecs.ListTagsForResourceResponse(tags=tags.write(record.tags))
+
+    async def _change(
+        self, context: RequestContext, arn: str, change: Callable[[dict[str, str]], dict[str, str]]
+    ) -> None:
+        kind, key = self._resource(context, arn)
+
+        def changed(old: Any) -> Any:
+            if old is None:
+                raise AwsError(*_MISSING)
+            new = change(old.tags)
+            return old if new == old.tags else replace(old, tags=new)
+
+        await self.world.store.update(kind, key, changed, f"{kind.name}.tagged.v1")
+
+    def _resource(self, context: RequestContext, arn: str) -> tuple[Kind[Any], Key]:
+        """Kind and key of what an ARN names. Raises InvalidParameterException, ResourceNotFoundException."""
+        self.world.require_connection()
+        kind, path = split_arn(arn)
+        where = (context.account, context.region)
+        found: tuple[Kind[Any], Key | None]
+        match kind, path:
+            case "cluster", [name]:
+                found = CLUSTER, (*where, name)
+            case "service", [cluster, name]:
+                found = SERVICE, (*where, cluster, name)
+            case "task", [cluster, task_id]:
+                found = TASK, self.world.task_key(*where, cluster, task_id)
+            case "task-definition", [name]:
+                family, revision = family_and_revision(name)
+                found = TASK_DEFINITION, (*where, family, str(revision))
+            case _:
+                raise AwsError("InvalidParameterException", "Long arn format must be used for tagging operations")
+        if found[1] is None or self.world.store.table(found[0]).get(*found[1]) is None:
+            raise AwsError(*_MISSING)
+        return found[0], found[1]

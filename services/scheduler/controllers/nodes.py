@@ -1,0 +1,84 @@
+"""The node controller: declares nodes lost that are silent for too long, and what ran on them with them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from contracts.records.agent import NODE
+from contracts.records.scheduler import TASK
+from services.scheduler.adapters import World
+from services.scheduler.decisions import life
+from services.scheduler.handlers import stop_task
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Conflict
+
+log = structlog.get_logger()
+
+RETRY_S = 1.0
+
+
+class NodeController:
+    """Watches heartbeats. A node that comes back finds that its lost tasks are to stop.
+
+    A node has to be found silent twice: when this process itself was held up, heartbeats lie unread at the first look.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._wake = asyncio.Event()
+        self._lost: set[str] = set()
+        self._suspects: dict[str, float] = {}
+
+    def heard(self, change: Change) -> None:
+        """A node came, went or answered again."""
+        if change.kind is NODE:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Sleep until the next node would be silent for too long; declare lost the tasks of those that are."""
+        while True:
+            self._wake.clear()
+            try:
+                delay = await self._look()
+            except (StateUnavailable, Conflict):
+                delay = RETRY_S
+            try:
+                await asyncio.wait_for(self._wake.wait(), delay)
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> float | None:
+        world = self._world
+        if not world.bus.connected.is_set():
+            return RETRY_S
+        now = world.clock()
+        due = dict(world.silences())
+        suspects = {name: at for name, at in due.items() if at < now}
+        silent = {name for name, at in suspects.items() if self._suspects.get(name) == at}
+        self._suspects = suspects
+        # A task may be on a node whose record is gone: its agent signed off, or NATS forgot it.
+        gone = {name for name in world.occupied_nodes() if name not in due}
+        if silent - self._lost and not await world.bus.hears():
+            # Who can't hear must not declare others dead: they get their whole time again.
+            log.warning("nodes.unheard", reason="NATS does not answer", nodes=sorted(silent))
+            world.forgive()
+            return RETRY_S
+        for name in sorted(silent | gone):
+            await self._lose(name)
+        for name in self._lost - silent:
+            log.info("node.back", node=name)
+        self._lost = silent
+        if suspects.keys() - silent:
+            return world.silence_s / 10
+        waiting = [at for name, at in due.items() if name not in silent]
+        return max(0.0, min(waiting) - now) + 0.01 if waiting else None
+
+    async def _lose(self, name: str) -> None:
+        if name not in self._lost:
+            log.warning("node.lost", node=name, silent_s=self._world.silence_s)
+        reason = f"The node {name} was lost: its agent has not been heard of for {self._world.silence_s:g} seconds."
+        for task, status in self._world.tasks_on(name):
+            if not life.over(task, status):
+                await stop_task(self._world, TASK.key_of(task), code="TerminationNotice", reason=reason, lost=True)

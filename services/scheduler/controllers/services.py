@@ -1,0 +1,244 @@
+"""The service controller: looks at each service that something happened to, decides, acts.
+
+Level-triggered: a change only says *which* service to look at. What to do is decided from what is now, so an action
+that was cut off half-way is simply decided upon again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import structlog
+from msgspec.structs import replace
+
+from contracts.kinds import Key
+from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.scheduler import SERVICE, TASK, Deployment, Service, ServiceEvent
+from services.scheduler.adapters import World
+from services.scheduler.decisions import life, messages, names
+from services.scheduler.decisions.capacity import Capacity, of_launch_type, of_strategy
+from services.scheduler.decisions.expressions import read
+from services.scheduler.decisions.placement import Refusal
+from services.scheduler.decisions.rollout import Plan, decide
+from services.scheduler.handlers import TaskPlan, fresh_ids, start_tasks, stop_task
+from services.shared import telemetry
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Conflict
+
+log = structlog.get_logger()
+
+EVENTS_KEPT = 100
+AT_ONCE = 50
+RETRY_S = 0.5
+
+
+class ServiceController:
+    """Reconciles services. `heard` is a listener of the world; `run` works until cancelled."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._dirty: dict[Key, str | None] = {}
+        self._busy: set[Key] = set()
+        self._starved: set[Key] = set()
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def heard(self, change: Change) -> None:
+        """Mark what a change is about."""
+        trace = change.new.trace if change.new is not None else None
+        if change.kind is SERVICE:
+            self.mark(change.key, trace)
+        elif change.kind is TASK or change.kind is TASK_STATUS:
+            account, region, cluster = change.key[:3]
+            task = self._world.tasks.record(*change.key)
+            if task is None and change.kind is TASK and change.old is not None:
+                task = change.old.record
+            if task is not None and task.service:
+                self.mark((account, region, cluster, task.service), trace)
+            if task is None or life.over(task, self._world.statuses.record(*change.key)):
+                self._feed()
+        elif change.kind is NODE:
+            self._feed()
+
+    def mark(self, key: Key, trace: str | None = None) -> None:
+        """Look at this service soon. `trace` is the trace that this belongs to."""
+        self._dirty[key] = trace or self._dirty.get(key)
+        self._wake.set()
+
+    def _feed(self) -> None:
+        """Something became free: services that lacked a place may find one."""
+        starved, self._starved = self._starved, set()
+        for key in starved:
+            self.mark(key)
+
+    async def run(self) -> None:
+        """Look at every service once, then at those that are marked."""
+        for service in self._world.services.records():
+            if service.status != "INACTIVE":
+                self.mark(SERVICE.key_of(service))
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for key in [k for k in self._dirty if k not in self._busy]:
+                    self._busy.add(key)
+                    work = asyncio.create_task(self._work(key, self._dirty.pop(key)))
+                    self._running.add(work)
+                    work.add_done_callback(self._running.discard)
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            for work in self._running:
+                work.cancel()
+
+    async def _work(self, key: Key, trace: str | None) -> None:
+        try:
+            with telemetry.continued("scheduler.reconcile", trace, service=key[3], cluster=key[2]):
+                await self._reconcile(key)
+        except StateUnavailable:
+            self._later(key, self._world.clock() + RETRY_S)
+        except Conflict:
+            self.mark(key)
+        except Exception:
+            log.exception("service.reconcile_failed", account=key[0], region=key[1], cluster=key[2], name=key[3])
+            self._later(key, self._world.clock() + 10 * RETRY_S)
+        finally:
+            self._busy.discard(key)
+            if key in self._dirty:
+                self._wake.set()
+
+    def _later(self, key: Key, at: float | None) -> None:
+        known = self._timers.pop(key, None)
+        if known is not None:
+            known.cancel()
+        if at is not None:
+            delay = max(0.0, at - self._world.clock())
+            self._timers[key] = asyncio.get_running_loop().call_later(delay, self.mark, key)
+
+    async def _reconcile(self, key: Key) -> None:
+        service = self._world.services.record(*key)
+        if service is None or service.status == "INACTIVE":
+            self._later(key, None)
+            return
+        plan = decide(service, self._world.members(*key), self._world.clock(), self._world.backoff)
+        told = [*plan.messages]
+        if plan.stops:
+            told += await self._stop(service, plan)
+        if plan.starts:
+            told += await self._start(service, plan)
+        await self._write(key, service, plan, told)
+        self._later(key, plan.wake_at)
+
+    async def _stop(self, service: Service, plan: Plan) -> list[str]:
+        where = (service.account, service.region, service.cluster)
+
+        async def stop(task_id: str, reason: str) -> None:
+            key = self._world.task_key(*where, task_id)
+            if key is not None:
+                await stop_task(self._world, key, code="ServiceSchedulerInitiated", reason=reason)
+
+        for chunk in range(0, len(plan.stops), AT_ONCE):
+            await asyncio.gather(*(stop(s.task, s.reason) for s in plan.stops[chunk : chunk + AT_ONCE]))
+        return [messages.stopped(service.name, [s.task for s in plan.stops])]
+
+    async def _start(self, service: Service, plan: Plan) -> list[str]:
+        deployment = next(d for d in plan.deployments if d.id == plan.deployment)
+        started: list[str] = []
+        refusal: Refusal | None = None
+        for capacity, count in self._capacities(service, deployment, plan.starts).items():
+            task_plan = self._task_plan(service, deployment, capacity)
+            if task_plan is None:
+                break
+            ids = fresh_ids(count)
+            for chunk in range(0, count, AT_ONCE):
+                tasks, refusal = await start_tasks(self._world, task_plan, ids[chunk : chunk + AT_ONCE])
+                started += [task.id for task in tasks]
+                if refusal is not None:
+                    break
+        told = [messages.started(service.name, started)] if started else []
+        if refusal is not None:
+            self._starved.add(SERVICE.key_of(service))
+            told += self._unplaced(service, refusal)
+        return told
+
+    def _unplaced(self, service: Service, refusal: Refusal) -> list[str]:
+        closest = refusal.closest()
+        if closest is None:
+            message = messages.unplaced(service.name, None, "No Container Instances were found in your cluster")
+        else:
+            message = messages.unplaced(service.name, names.container_instance_id(closest[0]), closest[1])
+        return [] if any(event.message == message for event in service.events[:5]) else [message]
+
+    def _capacities(self, service: Service, deployment: Deployment, count: int) -> Counter[Capacity]:
+        chosen: Counter[Capacity] = Counter()
+        strategy = deployment.capacity_provider_strategy
+        if not strategy:
+            chosen[of_launch_type(deployment.launch_type or "EC2", deployment.platform_version)] = count
+            return chosen
+        where = (service.account, service.region, service.cluster, service.name)
+        running = Counter(
+            task.capacity_provider or ""
+            for task, status in self._world.tasks_of(*where)
+            if task.deployment == deployment.id and life.desired_status(task, status) == "RUNNING"
+        )
+        for _ in range(count):
+            capacity = of_strategy(strategy, running, deployment.platform_version)
+            running[capacity.provider or ""] += 1
+            chosen[capacity] += 1
+        return chosen
+
+    def _task_plan(self, service: Service, deployment: Deployment, capacity: Capacity) -> TaskPlan | None:
+        where = (service.account, service.region)
+        family, _, revision = deployment.task_definition.rpartition(":")
+        definition = self._world.definitions.record(*where, family, revision)
+        cluster = self._world.clusters.record(*where, service.cluster)
+        if definition is None or cluster is None:
+            log.error("service.incomplete", name=service.name, task_definition=deployment.task_definition)
+            return None
+        request = service.request
+        propagated = {"SERVICE": service.tags, "TASK_DEFINITION": definition.tags}.get(
+            request.get("propagateTags", ""), {}
+        )
+        managed = {"aws:ecs:clusterName": service.cluster, "aws:ecs:serviceName": service.name}
+        return TaskPlan(
+            cluster=cluster,
+            definition=definition,
+            group=f"service:{service.name}",
+            capacity=capacity,
+            placing=read(request.get("placementConstraints") or (), request.get("placementStrategy") or ()),
+            service=service.name,
+            deployment=deployment.id,
+            started_by=deployment.id,
+            network_configuration=deployment.network_configuration,
+            enable_execute_command=bool(request.get("enableExecuteCommand")),
+            tags={**propagated, **managed} if request.get("enableECSManagedTags") else dict(propagated),
+        )
+
+    async def _write(self, key: Key, decided: Service, plan: Plan, told: list[str]) -> None:
+        """One write of the service, if anything changed. The events are kept in any case; the rest only if nobody
+        changed the service meanwhile, for then it is decided upon anew."""
+        now = self._world.clock()
+        events = [ServiceEvent(id=names.event_uuid(), created_at=now, message=text) for text in reversed(told)]
+
+        def change(old: Service | None) -> Service | None:
+            if old is None:
+                return old
+            kept = [*events, *old.events][:EVENTS_KEPT] if events else old.events
+            if old is not decided:
+                return replace(old, events=kept) if events else old
+            same = (plan.status, plan.steady, plan.deployments) == (old.status, old.steady, old.deployments)
+            if same and not events:
+                return old
+            return replace(old, status=plan.status, steady=plan.steady, deployments=plan.deployments, events=kept)
+
+        await self._world.store.update(SERVICE, key, change, _event(decided, plan))
+
+
+def _event(service: Service, plan: Plan) -> str:
+    if plan.status != service.status:
+        return "service.inactive.v1"
+    if plan.steady and not service.steady:
+        return "service.steady.v1"
+    return "service.progressed.v1"

@@ -1,0 +1,83 @@
+"""Service events in ECS' words.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_SEE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
+_LACK = {
+    "RESOURCE:CPU": "has insufficient CPU units available",
+    "RESOURCE:MEMORY": "has insufficient memory available",
+    "RESOURCE:PORTS": "is already using a port required by your task",
+    "ATTRIBUTE": "is missing an attribute required by your task",
+    "AGENT": "has the agent disconnected",
+}
+
+
+def _tasks(ids: Sequence[str]) -> str:
+    return " ".join(f"(task {one})" for one in ids)
+
+
+def steady(service: str) -> str:
+    """It has what it wants."""
+    return f"(service {service}) has reached a steady state."
+
+
+def started(service: str, ids: Sequence[str]) -> str:
+    """Tasks were started."""
+    return f"(service {service}) has started {len(ids)} tasks: {_tasks(ids)}."
+
+
+def stopped(service: str, ids: Sequence[str]) -> str:
+    """Tasks were told to stop."""
+    return f"(service {service}) has stopped {len(ids)} running tasks: {_tasks(ids)}."
+
+
+def unhealthy(service: str, task: str) -> str:
+    """A task failed its health check."""
+    return f"(service {service}) (task {task}) failed container health checks."
+
+
+def unplaced(service: str, instance: str | None, reason: str) -> str:
+    """No node took a task. `instance` is the container instance that came nearest."""
+    said = f"(service {service}) was unable to place a task because no container instance met all of its requirements."
+    if instance is None:
+        return f"{said} Reason: {reason}. {_SEE}"
+    lack = _LACK.get(reason, f"does not fit: {reason}")
+    return f"{said} The closest matching (container-instance {instance}) {lack}. {_SEE}"
+
+
+def inconsistent(service: str) -> str:
+    """Tasks fail again and again; starts are held back."""
+    return f"(service {service}) is unable to consistently start tasks successfully. {_SEE}"
+
+
+def stuck(service: str) -> str:
+    """The limits of the deployment configuration allow neither a stop nor a start."""
+    return (
+        f"(service {service}) was unable to stop or start tasks during a deployment because of the service deployment "
+        "configuration. Update the minimumHealthyPercent or maximumPercent value and try again."
+    )
+
+
+def completed(service: str, deployment: str) -> str:
+    """A rollout came to its end."""
+    return f"(service {service}) (deployment {deployment}) deployment completed."
+
+
+def failed(service: str, deployment: str) -> str:
+    """The circuit breaker ended a rollout."""
+    return f"(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
+
+
+def rolling_back(service: str, deployment: str) -> str:
+    """The deployment before it comes back."""
+    return f"(service {service}) rolling back to deployment {deployment}."
+
+
+def scaling(deployment: str) -> str:
+    """Why a task is stopped that is not needed any more (its stoppedReason)."""
+    return f"Scaling activity initiated by (deployment {deployment})"

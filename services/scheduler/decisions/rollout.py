@@ -1,0 +1,259 @@
+"""What a service's controller does next: which tasks it stops, how many it starts, what the service has become.
+
+`decide` takes the service, its tasks and the time, and returns a `Plan`, with the time to look again if waiting for
+the clock is part of it. It never stops so many that healthy tasks fall below minimumHealthyPercent (rounded up) of the
+desired count, and never starts so many that there are more than maximumPercent (rounded down).
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from contracts.records.scheduler import Deployment, Service
+from services.scheduler.decisions import backoff, messages
+from services.scheduler.decisions.backoff import BackoffRules, Member
+from services.scheduler.decisions.life import UNHEALTHY_REASON
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """A task to stop, and what to say of it."""
+
+    task: str
+    reason: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do, in this order: the stops, the starts (of `deployment`), then one write of the service.
+
+    `deployments`, `steady` and `status` are what the service is to be; `messages` its new events, oldest first.
+    `wake_at` is when to decide again even if nothing happens, in seconds since the epoch.
+    """
+
+    deployments: list[Deployment]
+    status: str
+    steady: bool
+    stops: tuple[Stop, ...] = ()
+    starts: int = 0
+    deployment: str = ""
+    messages: tuple[str, ...] = ()
+    wake_at: float | None = None
+
+
+def bounds(desired: int, minimum_percent: int, maximum_percent: int) -> tuple[int, int]:
+    """How many tasks must stay healthy, and how many there may be (ECS rounds the one up, the other down)."""
+    return math.ceil(desired * minimum_percent / 100), desired * maximum_percent // 100
+
+
+def limits_of(service: Service) -> tuple[int, int]:
+    """`bounds` of a service."""
+    configuration = service.request.get("deploymentConfiguration", {})
+    return bounds(
+        service.desired_count,
+        configuration.get("minimumHealthyPercent", 100),
+        configuration.get("maximumPercent", 200),
+    )
+
+
+def decide(service: Service, members: Sequence[Member], now: float, rules: BackoffRules) -> Plan:
+    """The next step of a service."""
+    if service.status != "ACTIVE":
+        return _drain(service, members)
+    primary = service.deployments[0]
+    alive = [m for m in members if m.state in ("pending", "running")]
+    sick, heal_at = _sick(service, alive, now)
+    stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
+    alive = [m for m in alive if m not in sick]
+    history = backoff.history([m for m in members if m.deployment == primary.id], now, rules)
+
+    broken = _break_circuit(service, primary, history, now)
+    if broken is not None:
+        return replace(broken, stops=tuple(stops), messages=(*_sick_messages(service, sick), *broken.messages))
+
+    minimum, maximum = limits_of(service)
+    new, proven_at = [m for m in alive if m.deployment == primary.id], None
+    if primary.rollout_state == "IN_PROGRESS" and _breaker(service).get("enable"):
+        # A task that runs and dies a moment later must break the circuit, not complete the deployment.
+        new, proven_at = backoff.proven(new, now, rules)
+    old = [m for m in alive if m.deployment != primary.id]
+    surplus = _scale_in(primary, new, old, service.desired_count)
+    surplus += _make_way(service, new, old, minimum, maximum)
+    gone = {stop.task for stop in surplus}
+    left = len(alive) - len(gone)
+    wanted = service.desired_count - len([m for m in new if m.id not in gone])
+    starts = max(0, min(wanted, maximum - left))
+    not_before = backoff.not_before(history, service.desired_count, rules)
+    waiting = starts > 0 and now < not_before
+    told = _sick_messages(service, sick)
+    if waiting or primary.rollout_state == "FAILED":
+        starts = 0
+    elif wanted > 0 and starts == 0 and not surplus and not stops and all(m.healthy for m in alive):
+        told += _once(service, messages.stuck(service.name))
+    if backoff.rounds(history, service.desired_count) >= rules.told_after:
+        told += _once(service, messages.inconsistent(service.name))
+    plan = _progress(service, [m for m in (*new, *old) if m.id not in gone], now)
+    plan = replace(plan, deployments=_without_superseded(plan.deployments, members))
+    return replace(
+        plan,
+        stops=(*stops, *surplus),
+        starts=starts,
+        deployment=primary.id,
+        messages=(*told, *plan.messages),
+        wake_at=_earliest(not_before if waiting else None, heal_at, proven_at, history.settles_at),
+    )
+
+
+def _drain(service: Service, members: Sequence[Member]) -> Plan:
+    stops = tuple(
+        Stop(m.id, messages.scaling(service.deployments[0].id if service.deployments else ""))
+        for m in members
+        if m.state in ("pending", "running")
+    )
+    over = all(m.state == "stopped" for m in members)
+    status = "INACTIVE" if over or service.status == "INACTIVE" else "DRAINING"
+    deployments = [] if status == "INACTIVE" else service.deployments
+    return Plan(deployments, status, service.steady, stops)
+
+
+def _sick(service: Service, alive: list[Member], now: float) -> tuple[list[Member], float | None]:
+    """The tasks that failed their health check and are out of the grace period; when the next one will be."""
+    grace = service.request.get("healthCheckGracePeriodSeconds") or 0
+    sick, later = [], []
+    for member in alive:
+        if member.unhealthy:
+            ends = (member.started_at or member.created_at) + grace
+            if ends <= now:
+                sick.append(member)
+            else:
+                later.append(ends)
+    return sick, min(later, default=None)
+
+
+def _sick_messages(service: Service, sick: list[Member]) -> list[str]:
+    return [messages.unhealthy(service.name, m.id) for m in sick]
+
+
+def _scale_in(primary: Deployment, new: list[Member], old: list[Member], desired: int) -> list[Stop]:
+    """Stops of the new deployment's own surplus: those that are not up first, then where the zone has most, then
+    the newest."""
+    extra = len(new) - desired
+    if extra <= 0:
+        return []
+    zones = Counter(m.zone for m in [*new, *old])
+    left = list(new)
+    stops = []
+    for _ in range(extra):
+        chosen = max(left, key=lambda m: (not m.healthy, zones[m.zone], m.created_at, m.id))
+        left.remove(chosen)
+        zones[chosen.zone] -= 1
+        stops.append(Stop(chosen.id, messages.scaling(primary.id)))
+    return stops
+
+
+def _make_way(service: Service, new: list[Member], old: list[Member], minimum: int, maximum: int) -> list[Stop]:
+    """Stops of older deployments: what healthy new tasks have made superfluous, and what room the new ones need."""
+    healthy_new = min(sum(m.healthy for m in new), service.desired_count)
+    superfluous = healthy_new + len(old) - service.desired_count
+    held_back = service.deployments[0].rollout_state == "FAILED"
+    wanted = 0 if held_back else max(0, service.desired_count - len(new))
+    room = maximum - len(new) - len(old)
+    count = min(len(old), max(superfluous, min(wanted, wanted - room)))
+    healthy_old = sum(m.healthy for m in old)
+    spare = max(0, healthy_new + healthy_old - minimum)
+    stops: list[Stop] = []
+    for member in sorted(old, key=lambda m: (m.healthy, -m.created_at, m.id)):
+        if len(stops) >= count:
+            break
+        if member.healthy:
+            if spare <= 0:
+                continue
+            spare -= 1
+        stops.append(Stop(member.id, messages.scaling(member.deployment)))
+    return stops
+
+
+def _progress(service: Service, alive: list[Member], now: float) -> Plan:
+    """Whether the rollout is complete and the service steady."""
+    primary = service.deployments[0]
+    new = [m for m in alive if m.deployment == primary.id]
+    reached = len(new) == len(alive) == service.desired_count and all(m.healthy for m in new)
+    if not reached:
+        return Plan(service.deployments, "ACTIVE", False)
+    told: list[str] = []
+    deployments = service.deployments
+    if primary.rollout_state == "IN_PROGRESS":
+        reason = f"ECS deployment {primary.id} completed."
+        deployments = [
+            replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now),
+        ]
+        told.append(messages.completed(service.name, primary.id))
+    elif len(deployments) > 1:
+        deployments = [primary]
+    if not service.steady:
+        told.append(messages.steady(service.name))
+    return Plan(deployments, "ACTIVE", True, messages=tuple(told))
+
+
+def _without_superseded(deployments: list[Deployment], members: Sequence[Member]) -> list[Deployment]:
+    """The deployments without those that were overtaken before they were complete and have no tasks any more. The
+    latest is kept to be seen if it failed, a complete one to be rolled back to, until the primary is complete."""
+    used = {m.deployment for m in members if m.state != "stopped"}
+    kept = [d for d in deployments[1:] if d.id in used or d.rollout_state == "COMPLETED"]
+    failed = [d for d in deployments[1:2] if d.rollout_state == "FAILED" and d not in kept]
+    return [*deployments[:1], *failed, *kept]
+
+
+def _breaker(service: Service) -> dict[str, Any]:
+    return service.request.get("deploymentConfiguration", {}).get("deploymentCircuitBreaker") or {}
+
+
+def threshold(desired: int) -> int:
+    """How many failures in a row break the circuit: half the desired count, at least 3, at most 200.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html
+    """
+    return min(max(math.ceil(desired * 0.5), 3), 200)
+
+
+def _break_circuit(service: Service, primary: Deployment, history: backoff.History, now: float) -> Plan | None:
+    breaker = _breaker(service)
+    if not breaker.get("enable") or primary.rollout_state != "IN_PROGRESS":
+        return None
+    if history.failures < threshold(service.desired_count):
+        return None
+    failed = replace(
+        primary,
+        rollout_state="FAILED",
+        rollout_state_reason="ECS deployment circuit breaker: tasks failed to start.",
+        updated_at=now,
+    )
+    told = [messages.failed(service.name, primary.id)]
+    target = next((d for d in service.deployments[1:] if d.rollout_state == "COMPLETED"), None)
+    if not breaker.get("rollback") or target is None:
+        return Plan([failed, *service.deployments[1:]], "ACTIVE", False, messages=tuple(told))
+    told.append(messages.rolling_back(service.name, target.id))
+    restored = replace(
+        target,
+        status="PRIMARY",
+        desired_count=service.desired_count,
+        rollout_state="IN_PROGRESS",
+        rollout_state_reason=f"ECS deployment circuit breaker: rolling back to deploymentId {target.id}.",
+        updated_at=now,
+    )
+    others = [d for d in service.deployments[1:] if d.id != target.id]
+    return Plan([restored, replace(failed, status="ACTIVE"), *others], "ACTIVE", False, messages=tuple(told))
+
+
+def _once(service: Service, message: str) -> list[str]:
+    """The message, unless it is among the latest that were told."""
+    return [] if any(event.message == message for event in service.events[:5]) else [message]
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((t for t in times if t is not None), default=None)

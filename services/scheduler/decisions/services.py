@@ -1,0 +1,133 @@
+"""What CreateService and UpdateService make of a service: checks, defaults, a new deployment when one is due.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_definition_parameters.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from contracts.records.scheduler import Deployment, Service
+from services.scheduler.decisions.capacity import check_strategy
+from services.scheduler.decisions.requests import invalid
+from services.shared.errors import AwsError
+
+#: A change of one of these makes a new deployment.
+ROLLS = ("taskDefinition", "networkConfiguration", "platformVersion", "capacityProviderStrategy", "launchType")
+_REGISTRY_ARN = re.compile(r"arn:aws[a-z-]*:servicediscovery:[a-z0-9-]+:\d{12}:service/srv-[A-Za-z0-9-]+")
+_UNSUPPORTED = {
+    "loadBalancers": "load balancers",
+    "volumeConfigurations": "volumes configured at launch",
+    "vpcLatticeConfigurations": "VPC Lattice",
+    "gatewayConnectors": "gateway connectors",
+}
+
+
+def check(request: Mapping[str, Any]) -> None:
+    """Refuse what makes no sense, and what Roadstead does not do yet (wire form). Raises AwsError."""
+    for member, noun in _UNSUPPORTED.items():
+        if request.get(member):
+            raise _unsupported(f"{noun} ({member})")
+    if (request.get("serviceConnectConfiguration") or {}).get("enabled"):
+        raise _unsupported("Service Connect (serviceConnectConfiguration)")
+    if request.get("schedulingStrategy") == "DAEMON":
+        raise _unsupported("the scheduling strategy DAEMON")
+    if (request.get("deploymentController") or {}).get("type", "ECS") != "ECS":
+        raise _unsupported("deployment controllers other than ECS")
+    if (request.get("desiredCount") or 0) < 0:
+        raise invalid("desiredCount must not be negative.")
+    if not 0 <= (request.get("healthCheckGracePeriodSeconds") or 0) <= 2147483647:
+        raise invalid("healthCheckGracePeriodSeconds must be between 0 and 2147483647.")
+    if request.get("launchType") and request.get("capacityProviderStrategy"):
+        raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
+    check_strategy(request.get("capacityProviderStrategy") or ())
+    _check_registries(request.get("serviceRegistries") or ())
+    _check_deployment(request.get("deploymentConfiguration") or {})
+
+
+def _check_registries(registries: Sequence[Mapping[str, Any]]) -> None:
+    """Whether there is such a Cloud Map service is discovery's to know: one that comes later is registered in then."""
+    if len(registries) > 1:
+        raise invalid("At most one service registry can be specified.")
+    for registry in registries:
+        if not _REGISTRY_ARN.fullmatch(registry.get("registryArn") or ""):
+            raise invalid("serviceRegistries: registryArn must be the ARN of a Cloud Map service.")
+        if registry.get("port") and registry.get("containerPort"):
+            raise invalid("serviceRegistries: specify either port or containerPort.")
+
+
+def _check_deployment(configuration: Mapping[str, Any]) -> None:
+    minimum = configuration.get("minimumHealthyPercent", 100)
+    maximum = configuration.get("maximumPercent", 200)
+    if not 0 <= minimum <= 100:
+        raise invalid("minimumHealthyPercent must be between 0 and 100.")
+    if maximum < 100:
+        raise invalid("maximumPercent must be at least 100.")
+    if minimum == maximum == 100:
+        raise invalid("Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.")
+    if configuration.get("strategy", "ROLLING") != "ROLLING":
+        raise _unsupported(f"the deployment strategy {configuration['strategy']}")
+    if (configuration.get("alarms") or {}).get("enable"):
+        raise _unsupported("deployment alarms")
+
+
+def _unsupported(noun: str) -> AwsError:
+    return AwsError("UnsupportedFeatureException", f"Roadstead does not support {noun} yet.")
+
+
+def completed(configuration: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A deployment configuration with ECS' defaults."""
+    return {
+        "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+        "maximumPercent": 200,
+        "minimumHealthyPercent": 100,
+        "strategy": "ROLLING",
+        "bakeTimeInMinutes": 0,
+        **(configuration or {}),
+    }
+
+
+def deployment(request: Mapping[str, Any], task_definition: str, deployment_id: str, now: float) -> Deployment:
+    """A new PRIMARY deployment of what the service's request now says. `task_definition` is `family:revision`."""
+    return Deployment(
+        id=deployment_id,
+        status="PRIMARY",
+        task_definition=task_definition,
+        desired_count=request.get("desiredCount", 0),
+        created_at=now,
+        updated_at=now,
+        rollout_state_reason=f"ECS deployment {deployment_id} in progress.",
+        launch_type=request.get("launchType", ""),
+        capacity_provider_strategy=request.get("capacityProviderStrategy", []),
+        platform_version=request.get("platformVersion"),
+        network_configuration=request.get("networkConfiguration", {}),
+    )
+
+
+def updated(
+    service: Service,
+    changes: Mapping[str, Any],
+    task_definition: str | None,
+    force: bool,
+    deployment_id: str,
+    now: float,
+) -> Service:
+    """The service after an update (wire form): what is not in `changes` stays; a new deployment if one is due."""
+    request = {**service.request, **changes}
+    if "capacityProviderStrategy" in changes:
+        request.pop("launchType", None)
+    desired = request.get("desiredCount", service.desired_count)
+    primary = service.deployments[0]
+    rolls = force or (task_definition is not None and task_definition != primary.task_definition)
+    rolls = rolls or any(request.get(m) != service.request.get(m) for m in ROLLS if m != "taskDefinition")
+    if rolls:
+        new = deployment(request, task_definition or primary.task_definition, deployment_id, now)
+        deployments = [new, *(replace(d, status="ACTIVE") for d in service.deployments)]
+    else:
+        deployments = [replace(primary, desired_count=desired, updated_at=now), *service.deployments[1:]]
+    steady = service.steady and not rolls and desired == service.desired_count
+    return replace(service, request=request, desired_count=desired, deployments=deployments, steady=steady)

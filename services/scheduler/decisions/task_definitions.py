@@ -1,0 +1,249 @@
+"""Task definitions: what ECS fills in, what it refuses, and what a task of one reserves.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from contracts.aws import ecs
+from services.scheduler.decisions.fargate import check_fargate, fargate_size, size_in_units
+from services.shared.errors import AwsError
+
+_FAMILY = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
+MAX_CONTAINERS = 10
+
+
+def refuse(message: str) -> AwsError:
+    """The error ECS gives for a task definition that does not make sense."""
+    return AwsError("ClientException", message)
+
+
+def complete(request: ecs.RegisterTaskDefinitionRequest) -> None:
+    """Check a request and fill in, in place, what ECS fills in. Raises ClientException."""
+    if not _FAMILY.match(request.family):
+        raise refuse("Family contains invalid characters.")
+    if not request.container_definitions:
+        raise refuse("Container list cannot be empty.")
+    if len(request.container_definitions) > MAX_CONTAINERS:
+        raise refuse("Too many containers.")
+    request.cpu = size_in_units(request.cpu, "cpu")
+    request.memory = size_in_units(request.memory, "memory")
+    if request.network_mode is None:
+        request.network_mode = "bridge"
+        if request.requires_compatibilities and "FARGATE" in request.requires_compatibilities:
+            raise refuse("Fargate only supports network mode ‘awsvpc’.")
+    request.volumes = request.volumes or []
+    request.placement_constraints = request.placement_constraints or []
+    for container in request.container_definitions:
+        _complete_container(container, request)
+    _check_together(request)
+    if request.requires_compatibilities and "FARGATE" in request.requires_compatibilities:
+        check_fargate(request)
+
+
+def _complete_container(container: ecs.ContainerDefinition, request: ecs.RegisterTaskDefinitionRequest) -> None:
+    if not container.name:
+        raise refuse("Container.name should not be null or empty.")
+    if not container.image:
+        raise refuse("Container.image should not be null or empty.")
+    if not _FAMILY.match(container.name):
+        raise refuse(f"Invalid container name: {container.name}")
+    if container.cpu is None:
+        container.cpu = 0
+    if container.essential is None:
+        container.essential = True
+    container.environment = container.environment or []
+    container.mount_points = container.mount_points or []
+    container.volumes_from = container.volumes_from or []
+    container.port_mappings = container.port_mappings or []
+    container.system_controls = container.system_controls or []
+    if (check := container.health_check) is not None:
+        _complete_health_check(check)
+    if container.port_mappings:
+        _complete_ports(container, request.network_mode or "bridge")
+    _check_memory(container, request)
+    if request.network_mode == "awsvpc":
+        if container.links:
+            raise refuse("Links are not supported when networkMode=awsvpc.")
+        if container.extra_hosts:
+            raise refuse("Extra hosts are not supported on container when networkMode=awsvpc.")
+        if container.hostname:
+            raise refuse("Hostname is not supported on container when networkMode=awsvpc.")
+        if container.dns_servers:
+            raise refuse("DNS servers are not supported on container when networkMode=awsvpc.")
+
+
+def _complete_health_check(check: ecs.HealthCheck) -> None:
+    if not check.command:
+        raise refuse("Health check command must not be empty.")
+    for name, default, low, high in (("interval", 30, 5, 300), ("timeout", 5, 2, 120), ("retries", 3, 1, 10)):
+        value = getattr(check, name)
+        if value is None:
+            setattr(check, name, default)
+        elif not low <= value <= high:
+            raise refuse(f"Health check {name} must be between {low} and {high}.")
+    if check.start_period is not None and not 0 <= check.start_period <= 300:
+        raise refuse("Health check startPeriod must be between 0 and 300.")
+
+
+def _complete_ports(container: ecs.ContainerDefinition, mode: str) -> None:
+    if mode == "none":
+        raise refuse("Port mappings are not supported when networkMode=none.")
+    for port in container.port_mappings or []:
+        if port.container_port_range is None:
+            if port.container_port is None or not 1 <= port.container_port <= 65535:
+                raise refuse(f"Invalid container port: {port.container_port}")
+            if not port.host_port:
+                port.host_port = 0 if mode == "bridge" else port.container_port
+            if not 0 <= port.host_port <= 65535:
+                raise refuse(f"Invalid host port: {port.host_port}")
+            if mode != "bridge" and port.host_port != port.container_port:
+                raise refuse(
+                    f"When networkMode={mode}, the host ports and container ports in port mappings must match."
+                )
+        port.protocol = port.protocol or "tcp"
+
+
+def _check_memory(container: ecs.ContainerDefinition, request: ecs.RegisterTaskDefinitionRequest) -> None:
+    memory, reservation = container.memory, container.memory_reservation
+    if memory is None and reservation is None and request.memory is None:
+        raise refuse(
+            f"Invalid setting for container '{container.name}'. At least one of 'memory' or 'memoryReservation' must "
+            "be specified."
+        )
+    for name, value in (("memory", memory), ("memoryReservation", reservation)):
+        if value is not None and value < 4:
+            raise refuse(f"Invalid setting for container '{container.name}'. '{name}' must be at least 4.")
+    if memory is not None and reservation is not None and reservation > memory:
+        raise refuse(
+            f"Invalid setting for container '{container.name}'. 'memory' must be greater than or equal to "
+            "'memoryReservation'."
+        )
+    if request.memory is not None and max(memory or 0, reservation or 0) > int(request.memory):
+        raise refuse("The 'memory' setting for container is greater than for the task.")
+    if container.cpu is not None and container.cpu < 0:
+        raise refuse(f"Invalid setting for container '{container.name}'. 'cpu' must not be negative.")
+
+
+def _check_together(request: ecs.RegisterTaskDefinitionRequest) -> None:
+    containers = request.container_definitions
+    by_name = {c.name or "": c for c in containers}
+    if len(by_name) < len(containers):
+        raise refuse("Container names must be unique within a Task Definition.")
+    if not any(c.essential for c in containers):
+        raise refuse("A task definition must have at least one essential container.")
+    if request.cpu is not None and sum(c.cpu or 0 for c in containers) > int(request.cpu):
+        raise refuse("The sum of the 'cpu' settings of the containers is greater than for the task.")
+    _check_port_clash(request)
+    volumes = {v.name for v in request.volumes or []}
+    for container in containers:
+        for mount in container.mount_points or []:
+            if mount.source_volume is not None and mount.source_volume not in volumes:
+                raise refuse(f"Unknown volume '{mount.source_volume}'.")
+        for source in container.volumes_from or []:
+            if source.source_container not in by_name:
+                raise refuse(f"Unknown container '{source.source_container}' in volumesFrom.")
+        for link in container.links or []:
+            if link.partition(":")[0] not in by_name:
+                raise refuse(f"Invalid link: container '{link.partition(':')[0]}' does not exist.")
+    if any(c.depends_on for c in containers):
+        _check_dependencies(by_name)
+
+
+def _check_port_clash(request: ecs.RegisterTaskDefinitionRequest) -> None:
+    taken: set[tuple[int, str | None]] = set()
+    for container in request.container_definitions:
+        for port in container.port_mappings or []:
+            if not port.host_port:
+                continue
+            if (port.host_port, port.protocol) in taken:
+                raise refuse(
+                    f"Container '{container.name}' maps the host port {port.host_port}/{port.protocol} that is already "
+                    "mapped in this task definition."
+                )
+            taken.add((port.host_port, port.protocol))
+
+
+def _check_dependencies(by_name: Mapping[str, ecs.ContainerDefinition]) -> None:
+    for name, container in by_name.items():
+        for dependency in container.depends_on or []:
+            other = by_name.get(dependency.container_name)
+            if other is None or other is container:
+                raise refuse(f"Invalid dependency of container '{name}': no container '{dependency.container_name}'.")
+            if dependency.condition in ("SUCCESS", "COMPLETE") and other.essential:
+                raise refuse(
+                    "A dependency container with SUCCESS or COMPLETE condition cannot be an essential container"
+                )
+            if dependency.condition == "HEALTHY" and other.health_check is None:
+                raise refuse(
+                    f"Container '{dependency.container_name}' has no health check, and '{name}' waits for HEALTHY."
+                )
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise refuse(f"The container dependencies have a cycle: {' -> '.join((*above, name))}.")
+        if name not in done:
+            for dependency in by_name[name].depends_on or []:
+                visit(dependency.container_name, (*above, name))
+            done.add(name)
+
+    for name in by_name:
+        visit(name, ())
+
+
+def compatibilities(request: ecs.RegisterTaskDefinitionRequest) -> list[str]:
+    """Which launch types a completed request could run on."""
+    if request.network_mode != "awsvpc":
+        return ["EXTERNAL", "EC2"]
+    return ["EC2", "FARGATE"] if fargate_size(request.cpu, request.memory) else ["EC2"]
+
+
+def required_attributes(request: ecs.RegisterTaskDefinitionRequest) -> list[str]:
+    """The capabilities that a container instance needs to run it, by their names."""
+    found = {"com.amazonaws.ecs.capability.docker-remote-api.1.18"}
+    if request.network_mode == "awsvpc":
+        found.add("ecs.capability.task-eni")
+    if request.task_role_arn:
+        found.add("com.amazonaws.ecs.capability.task-iam-role")
+    for container in request.container_definitions:
+        if container.log_configuration is not None:
+            found.add(f"com.amazonaws.ecs.capability.logging-driver.{container.log_configuration.log_driver}")
+        if ".dkr.ecr." in (container.image or ""):
+            found.add("com.amazonaws.ecs.capability.ecr-auth")
+        if container.health_check is not None:
+            found.add("ecs.capability.container-health-check")
+        if container.depends_on:
+            found.add("ecs.capability.container-ordering")
+    return sorted(found)
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What a task of a definition reserves on its node: cpu units, MiB, host ports."""
+
+    cpu: int
+    memory: int
+    ports: tuple[int, ...]
+
+
+def needs(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> Needs:
+    """What to reserve for a task of this definition with these overrides (both in wire form)."""
+    changed = {c.get("name"): c for c in overrides.get("containerOverrides") or []}
+    cpu = memory = 0
+    ports: list[int] = []
+    fixed = definition.get("networkMode") != "awsvpc"
+    for container in definition["containerDefinitions"]:
+        now = {**container, **changed.get(container["name"], {})}
+        cpu += now.get("cpu") or 0
+        memory += now.get("memoryReservation") or now.get("memory") or 0
+        if fixed:
+            ports += [p["hostPort"] for p in container.get("portMappings", ()) if p.get("hostPort")]
+    task_cpu = overrides.get("cpu") or definition.get("cpu")
+    task_memory = overrides.get("memory") or definition.get("memory")
+    return Needs(int(task_cpu) if task_cpu else cpu, int(task_memory) if task_memory else memory, tuple(ports))

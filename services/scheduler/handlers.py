@@ -1,0 +1,193 @@
+"""Starting and stopping tasks: what the API and the controllers do alike. One write a task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from contracts.kinds import Key
+from contracts.records.scheduler import CLUSTER, TASK, Cluster, Task, TaskDefinition
+from services.scheduler.adapters import World
+from services.scheduler.decisions.capacity import Capacity
+from services.scheduler.decisions.expressions import Placing, read
+from services.scheduler.decisions.names import DEFAULT_CLUSTER, new_id
+from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, place, refuses
+from services.scheduler.decisions.task_definitions import needs
+from services.shared.errors import AwsError
+from services.shared.state import Conflict
+
+CLUSTER_NOT_FOUND = ("ClusterNotFoundException", "Cluster not found.")
+
+
+class TaskPlan(msgspec.Struct, frozen=True):
+    """What is alike in all tasks that are started together."""
+
+    cluster: Cluster
+    definition: TaskDefinition
+    group: str
+    capacity: Capacity
+    overrides: dict[str, Any] = {}
+    placing: Placing = Placing()
+    service: str = ""
+    deployment: str = ""
+    started_by: str = ""
+    network_configuration: dict[str, Any] = {}
+    enable_execute_command: bool = False
+    request_digest: str = ""
+    tags: dict[str, str] = {}
+
+    def demand(self) -> Demand:
+        """What one of them needs of a node."""
+        need = needs(self.definition.definition, self.overrides)
+        own = read(self.definition.definition.get("placementConstraints", ()), ())
+        return Demand(
+            cpu=need.cpu,
+            memory=need.memory,
+            ports=need.ports,
+            network_mode=self.definition.definition.get("networkMode", "bridge"),
+            kind=self.capacity.kind,
+            group=f"{self.cluster.account}/{self.cluster.region}/{self.cluster.name}/{self.group}",
+            distinct=self.placing.distinct,
+            expressions=(*own.expressions, *self.placing.expressions),
+            strategy=self.placing.strategy,
+        )
+
+
+async def start_tasks(
+    world: World, plan: TaskPlan, ids: Sequence[str], trace: str | None = None
+) -> tuple[list[Task], Refusal | None]:
+    """Place and write as many of these tasks as fit; why the first that did not fit was refused.
+
+    Raises StateUnavailable; what was reserved for a task that was not written is let go.
+    """
+    demand = plan.demand()
+    nodes = world.candidates()
+    placed: list[Task] = []
+    refusal: Refusal | None = None
+    for task_id in ids:
+        chosen = place(demand, nodes, world.ledger, seed=task_id)
+        if isinstance(chosen, Refusal):
+            refusal = chosen
+            break
+        placed.append(_claim(world, plan, demand, task_id, chosen))
+    return await _write(world, placed, trace), refusal
+
+
+async def start_on(world: World, plan: TaskPlan, node: str, task_id: str) -> Task | str:
+    """Start one task on this very node (StartTask), or the reason why it can't be there."""
+    entry = world.nodes.get(node)
+    if entry is None:
+        return "MISSING"
+    demand = plan.demand()
+    candidate = replace(world.candidate(entry.record, entry.sequence), kind=demand.kind)
+    reason = refuses(candidate, demand, world.ledger.usage(node))
+    if reason is not None:
+        return reason
+    return (await _write(world, [_claim(world, plan, demand, task_id, node)], None))[0]
+
+
+def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str) -> Task:
+    """The task on this node, reserved for before it is written: others are placed meanwhile."""
+    cluster, definition = plan.cluster, plan.definition
+    placed = world.nodes.record(node)
+    task = Task(
+        account=cluster.account,
+        region=cluster.region,
+        cluster=cluster.name,
+        node=node,
+        id=task_id,
+        task_definition=f"{definition.family}:{definition.revision}",
+        desired_status="RUNNING",
+        created_at=world.clock(),
+        zone=placed.zone if placed is not None else "",
+        overrides=plan.overrides,
+        cpu_units=demand.cpu,
+        memory_mib=demand.memory,
+        host_ports=list(demand.ports),
+        group=plan.group,
+        service=plan.service,
+        deployment=plan.deployment,
+        started_by=plan.started_by,
+        launch_type=plan.capacity.launch_type,
+        capacity_provider=plan.capacity.provider,
+        platform_version=plan.capacity.platform_version,
+        enable_execute_command=plan.enable_execute_command,
+        network_configuration=plan.network_configuration,
+        request_digest=plan.request_digest,
+        tags=plan.tags,
+    )
+    world.ledger.hold(TASK.key_of(task), world.holding(task))
+    return task
+
+
+async def _write(world: World, tasks: list[Task], trace: str | None) -> list[Task]:
+    async def write(task: Task) -> Task:
+        try:
+            return (await world.store.put(TASK, task, "task.placed.v1", expect=0, trace=trace)).record
+        except BaseException:
+            world.ledger.release(TASK.key_of(task))
+            raise
+
+    if len(tasks) == 1:
+        return [await write(tasks[0])]
+    written = await asyncio.gather(*(write(task) for task in tasks), return_exceptions=True)
+    for result in written:
+        if isinstance(result, BaseException):
+            raise result
+    return [task for task in written if isinstance(task, Task)]
+
+
+async def stop_task(
+    world: World, key: Key, *, code: str, reason: str, lost: bool = False, trace: str | None = None
+) -> Task | None:
+    """Want a task stopped: one write, none if it was wanted before. `lost`: its node will not report its end."""
+    now = world.clock()
+
+    def change(old: Task | None) -> Task | None:
+        if old is None or (old.desired_status == "STOPPED" and not (lost and old.lost_at is None)):
+            return old
+        return replace(
+            old,
+            desired_status="STOPPED",
+            stop_code=old.stop_code or code,
+            stopped_reason=old.stopped_reason or reason,
+            stopping_at=old.stopping_at or now,
+            lost_at=now if lost else old.lost_at,
+            version=old.version + 1,
+        )
+
+    return await world.store.update(TASK, key, change, "task.lost.v1" if lost else "task.stopping.v1", trace=trace)
+
+
+async def active_cluster(world: World, account: str, region: str, name: str) -> Cluster:
+    """The cluster, if it is ACTIVE. Raises ClusterNotFoundException.
+
+    The cluster `default` comes into being with its first use once a node has registered, as it does in an AWS account
+    with its first container instance.
+    """
+    cluster = world.clusters.record(account, region, name)
+    if cluster is None and name == DEFAULT_CLUSTER and len(world.nodes):
+        fresh = Cluster(account=account, region=region, name=name, status="ACTIVE", created_at=world.clock())
+        try:
+            await world.store.put(CLUSTER, fresh, "cluster.created.v1", expect=0)
+        except Conflict:
+            await world.store.refresh(CLUSTER, (account, region, name))
+        cluster = world.clusters.record(account, region, name)
+    if cluster is None or cluster.status != "ACTIVE":
+        raise AwsError(*CLUSTER_NOT_FOUND)
+    return cluster
+
+
+def node_attributes(world: World, node: str) -> dict[str, str]:
+    """The attributes that a node has as a container instance."""
+    entry = world.nodes.get(node)
+    return attributes_of(world.candidate(entry.record, entry.sequence)) if entry is not None else {}
+
+
+def fresh_ids(count: int) -> list[str]:
+    """Ids of tasks that are not there yet."""
+    return [new_id() for _ in range(count)]

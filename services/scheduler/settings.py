@@ -1,0 +1,27 @@
+"""What the scheduler can be told (`ROADSTEAD_SCHEDULER_…`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from services.scheduler.decisions.backoff import BackoffRules
+
+
+class SchedulerSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """Times are seconds.
+
+    A node is lost after `node_silence_s` without a heartbeat. Stopped tasks, and inactive services and clusters, are
+    shown for `keep_stopped_s`. `backoff_base_s` doubles up to `backoff_limit_s` while a service's tasks fail before
+    they have run for `settled_s`.
+    """
+
+    node_silence_s: float = 10.0
+    keep_stopped_s: float = 3600.0
+    backoff_base_s: float = 1.0
+    backoff_limit_s: float = 300.0
+    settled_s: float = 10.0
+    lease_ttl_s: float = 10.0
+
+    def backoff(self) -> BackoffRules:
+        """The rules that rollouts are decided by."""
+        return BackoffRules(base_s=self.backoff_base_s, limit_s=self.backoff_limit_s, settled_s=self.settled_s)

@@ -1,0 +1,250 @@
+"""The connection to NATS: durable publishes, commands, heartbeats, consumers of events.
+
+While NATS is away nothing is queued in this process: a call fails at once with StateUnavailable, so that what was
+answered with success is durable and what was not can be tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import nats
+import nats.micro
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
+from nats.errors import TimeoutError as NatsTimeout
+
+from contracts.rpc.command import Command
+from services.shared import telemetry
+from services.shared.errors import AwsError, StateUnavailable
+
+log = structlog.get_logger()
+
+REQUEST_TIMEOUT_S = 3.0
+WRONG_LAST_SEQUENCE = 10071
+
+_Request = TypeVar("_Request", bound=msgspec.Struct)
+_Reply = TypeVar("_Reply", bound=msgspec.Struct)
+_AWAY = (
+    NatsTimeout,
+    ConnectionClosedError,
+    OutboundBufferLimitError,
+    NoRespondersError,
+    asyncio.TimeoutError,
+    OSError,
+)
+
+
+class Conflict(Exception):
+    """A compare-and-set publish found another record than it expected."""
+
+
+class ApiError(Exception):
+    """JetStream refused. `code` is its err_code."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+
+
+class CommandRefused(Exception):
+    """The service that was asked answered with an error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Published(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: dict[str, Any] | None = None
+
+
+_decode_published = msgspec.json.Decoder(_Published).decode
+
+
+class Bus:
+    """One service's connection. Make it with `Bus.connect`."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.client = Client()
+        self.connected = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self.unstored = 0
+        """Durable publishes in a row that a connected NATS did not answer: it is what a stream on a full disk does."""
+        self._micro: nats.micro.Service | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(cls, url: str, service: str, *, user: str = "", password: str = "", wait_s: float = 30.0) -> Bus:
+        """Connect as `service`'s own user. Tries until `wait_s` seconds have passed, then StateUnavailable."""
+        bus = cls(service)
+        options: dict[str, Any] = {"user": user, "password": password} if user else {}
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while True:
+            try:
+                await bus.client.connect(
+                    url,
+                    name=f"roadstead-{service}",
+                    inbox_prefix=f"_INBOX.{service}",
+                    connect_timeout=2,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.2,
+                    ping_interval=20,
+                    pending_size=0,
+                    error_cb=bus._on_error,
+                    disconnected_cb=bus._on_disconnected,
+                    reconnected_cb=bus._on_reconnected,
+                    **options,
+                )
+                break
+            except (TimeoutError, OSError, nats.errors.Error) as error:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise StateUnavailable(f"NATS at {url} does not answer: {error}") from error
+                await asyncio.sleep(0.1)
+        bus.connected.set()
+        return bus
+
+    async def close(self) -> None:
+        """End the consumers and the connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(nats.errors.Error, OSError):
+            if self._micro is not None:
+                await self._micro.stop()
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self.client.close()
+
+    def on_reconnect(self, listener: Callable[[], None]) -> None:
+        """Call `listener` each time the connection is back: views resume from it."""
+        self._listeners.append(listener)
+
+    async def _on_error(self, error: Exception) -> None:
+        log.debug("bus.error", service=self.service, error=str(error) or type(error).__name__)
+
+    async def _on_disconnected(self) -> None:
+        if self.connected.is_set() and not self.client.is_closed:
+            log.warning("bus.disconnected", service=self.service)
+        self.connected.clear()
+
+    async def _on_reconnected(self) -> None:
+        log.info("bus.reconnected", service=self.service)
+        self.connected.set()
+        for listener in self._listeners:
+            listener()
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT_S,
+    ) -> Msg:
+        """A request and its reply. StateUnavailable when nobody answers."""
+        if not self.connected.is_set():
+            raise StateUnavailable()
+        try:
+            return await self.client.request(subject, payload, timeout=timeout, headers=headers)
+        except _AWAY as error:
+            raise StateUnavailable() from error
+
+    async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A call of the JetStream API (`$JS.API.` is put before the subject). Raises ApiError."""
+        reply = await self.request(f"$JS.API.{subject}", msgspec.json.encode(body) if body is not None else b"")
+        answer: dict[str, Any] = msgspec.json.decode(reply.data)
+        if "error" in answer:
+            error = answer["error"]
+            raise ApiError(error.get("err_code", error.get("code", 0)), error.get("description", "refused"))
+        return answer
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> int:
+        """A durable publish into a stream; its sequence there. Raises Conflict, StateUnavailable."""
+        try:
+            reply = await self.request(subject, payload, headers)
+        except StateUnavailable:
+            self.unstored += self.connected.is_set()
+            raise
+        if reply.headers and reply.headers.get("Status") == "503":
+            raise StateUnavailable()
+        answer = _decode_published(reply.data)
+        self.unstored = 0
+        if answer.error is None:
+            return answer.seq
+        if answer.error.get("err_code") == WRONG_LAST_SEQUENCE:
+            raise Conflict(subject)
+        raise StateUnavailable(f"The state store refused the write: {answer.error.get('description', '')}")
+
+    async def tell(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        """A publish that nobody acknowledges: heartbeats, spans. Lost while NATS is away."""
+        if self.connected.is_set():
+            with contextlib.suppress(*_AWAY, nats.errors.Error):
+                await self.client.publish(subject, payload, headers=headers)
+
+    async def hears(self, within_s: float = 1.0) -> bool:
+        """Whether NATS answers this connection at once. A server that hangs keeps its connections open: without
+        asking, silence can't be told from a peer's."""
+        try:
+            await self.request(f"$JS.API.STREAM.INFO.STATE_{self.service.upper()}", timeout=within_s)
+        except StateUnavailable:
+            return False
+        return True
+
+    async def subscribe(self, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> Subscription:
+        """Hear what is published on a core subject from now on."""
+        return await self.client.subscribe(subject, cb=heard)
+
+    async def serve(self, command: Command[_Request, _Reply], handle: Callable[[_Request], Awaitable[_Reply]]) -> None:
+        """Answer a command. An AwsError becomes CommandRefused at the caller's; anything else `Internal`."""
+        if self._micro is None:
+            config = nats.micro.ServiceConfig(
+                name=self.service, version="0.1.0", description=f"Roadstead {self.service}"
+            )
+            self._micro = await nats.micro.add_service(self.client, config)
+
+        async def answer(request: nats.micro.Request) -> None:
+            with telemetry.received(f"rpc {command.subject}", request.headers, kind="SERVER"):
+                try:
+                    reply = await handle(command.request_decoder.decode(request.data))
+                    await request.respond(msgspec.json.encode(reply))
+                except AwsError as error:
+                    await request.respond_error(error.code, error.message)
+                except msgspec.MsgspecError as error:
+                    await request.respond_error("BadRequest", str(error))
+                except Exception as error:
+                    log.exception("rpc.failed", command=command.subject)
+                    await request.respond_error("Internal", f"{type(error).__name__}: {error}")
+
+        await self._micro.add_endpoint(name=command.name, subject=command.subject, handler=answer)
+        await self.client.flush()  # once this returns the server knows of it, and nobody is told that nobody answers
+
+    async def call(
+        self, command: Command[_Request, _Reply], request: _Request, timeout: float = REQUEST_TIMEOUT_S
+    ) -> _Reply:
+        """Ask another service. Raises CommandRefused, or StateUnavailable when it does not answer."""
+        with telemetry.span(f"call {command.subject}", kind="CLIENT"):
+            headers = telemetry.inject({})
+            reply = await self.request(command.subject, msgspec.json.encode(request), headers, timeout)
+        code = (reply.headers or {}).get("Nats-Service-Error-Code")
+        if code:
+            raise CommandRefused(code, (reply.headers or {}).get("Nats-Service-Error", ""))
+        return command.reply_decoder.decode(reply.data)
+
+    def spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
+        """A background task that ends with the bus."""
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+        task.set_name(f"{self.service}.{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,192 @@
+"""What an operation demands: IAM actions, each on the resources that the request names.
+
+The names and ARNs are those of the Service Authorization Reference:
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+PREFIXES = {
+    "application_autoscaling": "application-autoscaling",
+    "elbv2": "elasticloadbalancing",
+}
+"""Where the IAM prefix is not the API module's name."""
+
+ANY = "*"
+TASKS_SERVICE = "ecs-tasks.amazonaws.com"
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """An action on one resource, with condition keys of its own."""
+
+    action: str
+    resource: str = ANY
+    context: dict[str, tuple[str, ...]] = {}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the caller is: what an ARN is completed with."""
+
+    account: str
+    region: str
+
+    def arn(self, service: str, resource: str) -> str:
+        """An ARN here."""
+        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
+
+def demands(api: str, operation: str, request: Any, place: Place) -> list[Demand]:
+    """All that must be allowed for this request. An operation without a resource is on `*`."""
+    action = f"{PREFIXES.get(api, api)}:{operation}"
+    find = _RESOURCES.get(api)
+    resources = list(dict.fromkeys(find(operation, request, place))) if find is not None else []
+    context = _conditions(api, request, place)
+    return [
+        *(Demand(action, resource, context) for resource in resources or [ANY]),
+        *_passed_roles(api, request),
+    ]
+
+
+def _conditions(api: str, request: Any, place: Place) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    cluster = getattr(request, "cluster", None)
+    if api == "ecs" and isinstance(cluster, str):
+        found["ecs:cluster"] = (_cluster(cluster, place),)
+    tags = getattr(request, "tags", None)
+    pairs = _pairs(tags)
+    if pairs:
+        found |= {f"aws:requesttag/{key.lower()}": (value,) for key, value in pairs}
+        found["aws:tagkeys"] = tuple(key for key, _ in pairs)
+    return found
+
+
+def _pairs(tags: Any) -> list[tuple[str, str]]:
+    if isinstance(tags, dict):
+        return list(tags.items())
+    if not isinstance(tags, list):
+        return []
+    return [(str(getattr(t, "key", "") or ""), str(getattr(t, "value", "") or "")) for t in tags]
+
+
+def _passed_roles(api: str, request: Any) -> Iterable[Demand]:
+    """Who gives a task a role must be allowed to pass it on."""
+    if api != "ecs":
+        return
+    for holder in (request, getattr(request, "overrides", None)):
+        for member in ("task_role_arn", "execution_role_arn"):
+            role = getattr(holder, member, None)
+            if isinstance(role, str) and role:
+                yield Demand("iam:PassRole", role, {"iam:passedtoservice": (TASKS_SERVICE,)})
+
+
+def _texts(request: Any, *members: str) -> list[str]:
+    """The values of these members that the request has; a list gives each of its own."""
+    found: list[str] = []
+    for member in members:
+        value = getattr(request, member, None)
+        if isinstance(value, str) and value:
+            found.append(value)
+        elif isinstance(value, list):
+            found += [one for one in value if isinstance(one, str)]
+    return found
+
+
+def _cluster(reference: str, place: Place) -> str:
+    return reference if reference.startswith("arn:") else place.arn("ecs", f"cluster/{reference or 'default'}")
+
+
+def _in_cluster(kind: str, names: list[str], request: Any, place: Place) -> list[str]:
+    cluster = _cluster(getattr(request, "cluster", None) or "default", place).rsplit("/", 1)[-1]
+    return [
+        name if name.startswith("arn:") else place.arn("ecs", f"{kind}/{cluster}/{name.rsplit('/', 1)[-1]}")
+        for name in names
+    ]
+
+
+def _ecs(operation: str, request: Any, place: Place) -> list[str]:
+    if operation in ("RunTask", "StartTask", "DescribeTaskDefinition", "DeregisterTaskDefinition"):
+        return [_definition(name, place) for name in _texts(request, "task_definition")]
+    if operation == "RegisterTaskDefinition":
+        return [place.arn("ecs", f"task-definition/{name}:*") for name in _texts(request, "family")]
+    if operation == "DeleteTaskDefinitions":
+        return [_definition(name, place) for name in _texts(request, "task_definitions")]
+    if operation in ("CreateService", "UpdateService", "DeleteService", "DescribeServices"):
+        return _in_cluster("service", _texts(request, "service_name", "service", "services"), request, place)
+    if operation in ("StopTask", "DescribeTasks", "ExecuteCommand"):
+        return _in_cluster("task", _texts(request, "task", "tasks"), request, place)
+    if operation in ("TagResource", "UntagResource", "ListTagsForResource"):
+        return _texts(request, "resource_arn")
+    if operation in ("DescribeContainerInstances", "DeregisterContainerInstance", "UpdateContainerInstancesState"):
+        names = _texts(request, "container_instance", "container_instances")
+        return _in_cluster("container-instance", names, request, place)
+    names = _texts(request, "cluster_name", "cluster", "clusters")
+    on_cluster = operation in ("CreateCluster", "DeleteCluster", "DescribeClusters", "UpdateCluster")
+    return [_cluster(name, place) for name in names] if on_cluster else []
+
+
+def _definition(reference: str, place: Place) -> str:
+    if reference.startswith("arn:"):
+        return reference
+    return place.arn("ecs", f"task-definition/{reference}" if ":" in reference else f"task-definition/{reference}:*")
+
+
+def _ecr(operation: str, request: Any, place: Place) -> list[str]:
+    account = getattr(request, "registry_id", None) or place.account
+    names = _texts(request, "repository_name", "repository_names")
+    arns = [f"arn:aws:ecr:{place.region}:{account}:repository/{name}" for name in names]
+    return [*arns, *_texts(request, "resource_arn")]
+
+
+def _logs(operation: str, request: Any, place: Place) -> list[str]:
+    streams = _texts(request, "log_stream_name") or [""]
+    names = _texts(request, "log_group_name", "log_group_names", "log_group_identifier", "log_group_identifiers")
+    groups = [name.removesuffix(":*") if name.startswith("arn:") else place.arn("logs", f"log-group:{name}")
+              for name in names]  # fmt: skip
+    return [*(f"{group}:log-stream:{stream}" for group in groups for stream in streams),
+            *_texts(request, "resource_arn")]  # fmt: skip
+
+
+def _secretsmanager(operation: str, request: Any, place: Place) -> list[str]:
+    names = _texts(request, "secret_id", "secret_id_list")
+    if operation == "CreateSecret":
+        names = _texts(request, "name")
+    return [n if n.startswith("arn:") else place.arn("secretsmanager", f"secret:{n}") for n in names]
+
+
+def parameter_arn(name: str, place: Place) -> str:
+    """A parameter's ARN; its leading slash is the ARN's own. A version or label after a colon is not part of it."""
+    if name.startswith("arn:"):
+        return name
+    return place.arn("ssm", f"parameter/{name.removeprefix('/').split(':', 1)[0]}")
+
+
+def _ssm(operation: str, request: Any, place: Place) -> list[str]:
+    return [parameter_arn(name, place) for name in _texts(request, "name", "names", "path", "resource_id")]
+
+
+def _iam(operation: str, request: Any, place: Place) -> list[str]:
+    roles = [f"arn:aws:iam::{place.account}:role/{name}" for name in _texts(request, "role_name")]
+    if roles:
+        return roles
+    policies = [f"arn:aws:iam::{place.account}:policy/{name}" for name in _texts(request, "policy_name")]
+    return policies or _texts(request, "policy_arn")
+
+
+def _sts(operation: str, request: Any, place: Place) -> list[str]:
+    return _texts(request, "role_arn")
+
+
+_RESOURCES: dict[str, Callable[[str, Any, Place], list[str]]] = {
+    "ecs": _ecs,
+    "ecr": _ecr,
+    "logs": _logs,
+    "secretsmanager": _secretsmanager,
+    "ssm": _ssm,
+    "iam": _iam,
+    "sts": _sts,
+}

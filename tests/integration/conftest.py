@@ -1,0 +1,50 @@
+"""A real nats-server for each test that asks for one, with the users and streams of the platform."""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from contracts.grants import OPERATOR, USERS
+from services.shared.bus import Bus
+from services.shared.nats_server import NatsServer
+from services.shared.provision import provision
+
+# Suites are no test modules of their own: their assertions explain themselves only when pytest is told of them.
+pytest.register_assert_rewrite("tests.integration.runtime_suite")
+
+
+class Platform:
+    """A NATS with everything provisioned, and buses that are closed at the end."""
+
+    def __init__(self, server: NatsServer, passwords: dict[str, str]) -> None:
+        self.server = server
+        self.passwords = passwords
+        self._buses: list[Bus] = []
+
+    async def bus(self, service: str) -> Bus:
+        """A connection as this service's own user."""
+        bus = await Bus.connect(self.server.url, service, user=service, password=self.passwords[service], wait_s=5)
+        self._buses.append(bus)
+        return bus
+
+    async def close(self) -> None:
+        """Close all buses, stop the server."""
+        for bus in self._buses:
+            await bus.close()
+        await self.server.stop()
+
+
+@pytest.fixture
+async def nats_platform(tmp_path: Path) -> AsyncIterator[Platform]:
+    """A platform's NATS, freshly provisioned."""
+    passwords = {user: secrets.token_hex(8) for user in (OPERATOR, *USERS)}
+    server = NatsServer(tmp_path / "nats", passwords)
+    await server.start()
+    platform = Platform(server, passwords)
+    try:
+        await provision(await platform.bus(OPERATOR))
+        yield platform
+    finally:
+        await platform.close()

@@ -1,0 +1,133 @@
+"""The docker runtime with a real engine: the suite of the port, and what only it does. Needs a Docker engine."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from services.agent.ports import ContainerSpec, RuntimeFailure, SandboxSpec
+from services.agent.runtimes.docker import DockerRuntime, pause
+from tests.builders.images import busybox_image
+from tests.integration.runtime_suite import Node, RuntimeSuite
+
+NETWORK = "roadstead-suite"
+
+
+def docker(*arguments: str) -> list[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False).stdout.split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept() -> Iterator[None]:
+    """What the suite leaves on the engine by its nature: pulled images, named volumes, the network."""
+    yield
+    docker("network", "rm", NETWORK)
+    for volume in docker("volume", "ls", "--quiet", "--filter", "name=^suite-"):
+        docker("volume", "rm", volume)
+    names = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "127.0.0.1:*/suite/*")
+    if names:
+        docker("rmi", *names)
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(f"suite-{secrets.token_hex(4)}", network=NETWORK)
+    await runtime.start()
+    try:
+        yield runtime
+    finally:
+        for sandbox in await runtime.sandboxes():
+            await runtime.remove_sandbox(sandbox.id)
+        await runtime.aclose()
+
+
+@pytest.mark.docker
+class TestDockerRuntime(RuntimeSuite):
+    """The port's suite."""
+
+    async def test_a_new_agent_adopts_what_stands(self, node: Node) -> None:
+        sandbox = await node.sandbox(labels={"task": "t1"}, memory_mib=32)
+        container_id = await node.run(sandbox, "exit 9", labels={"a": "b"})
+        await node.runtime.wait(container_id)
+        other = DockerRuntime(node.runtime.node, network=NETWORK)
+        await other.start()
+        try:
+            assert await other.sandboxes() == [sandbox]
+            assert await other.containers(sandbox.id) == await node.runtime.containers(sandbox.id)
+            assert (await other.wait(container_id)).code == 9
+        finally:
+            await other.aclose()
+
+    async def test_a_new_agent_holds_containers_to_the_limits_of_the_task(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none", memory_mib=16)
+        other = DockerRuntime(node.runtime.node, network=NETWORK)
+        await other.start()
+        try:
+            spec = node.spec(command=["tail", "/dev/zero"])
+            await other.run_container(sandbox, spec)
+            ended = await other.wait(spec.id)
+            assert (ended.code, ended.oom_killed) == (137, True)
+        finally:
+            await other.aclose()
+
+    async def test_a_node_that_is_given_up_leaves_nothing_but_what_others_use(self, node: Node) -> None:
+        network = f"roadstead-suite-{secrets.token_hex(4)}"
+        first, second = (DockerRuntime(f"suite-{name}", network=network) for name in ("first", "second"))
+        for runtime in (first, second):
+            await runtime.start()
+            await runtime.create_sandbox(SandboxSpec("s1"))
+        try:
+            for runtime, left in ((first, [network]), (second, []), (second, [])):
+                await runtime.destroy()
+                assert await runtime.sandboxes() == []
+                assert docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={network}") == left
+        finally:
+            await first.aclose()
+            await second.aclose()
+
+    async def test_nodes_of_one_engine_keep_to_themselves(self, node: Node) -> None:
+        await node.sandbox(id="shared-name")
+        other = DockerRuntime("suite-other", network=NETWORK)
+        await other.start()
+        try:
+            assert await other.sandboxes() == []
+            await other.create_sandbox(SandboxSpec("shared-name"))
+            await other.remove_sandbox("shared-name")
+            assert [each.id for each in await node.runtime.sandboxes()] == ["shared-name"]
+        finally:
+            await other.aclose()
+
+    async def test_a_task_listens_on_the_port_of_the_metadata_endpoint(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none")
+        [listening] = node.runtime.listen(sandbox, "169.254.170.2", 80)
+        with listening:
+            script = "nc -l -p 80 & sleep 0.1; echo mine | nc 127.0.0.1 80"
+            container_id = await node.run(sandbox, script)
+            assert [line.text for line in await node.lines(container_id)] == ["mine"]
+
+    async def test_an_image_in_use_stays_and_an_unused_one_goes(self, node: Node, images) -> None:
+        image = await images(busybox_image({"/removable": secrets.token_hex(4)}))
+        sandbox = await node.sandbox(network_mode="none")
+        spec = ContainerSpec("suite-user", "user", image, command=["true"])
+        await node.runtime.create_container(sandbox, spec)
+        with pytest.raises(RuntimeFailure, match="used by 1"):
+            await node.runtime.remove_image(image.digest)
+        await node.runtime.remove_container(spec.id)
+        await node.runtime.remove_image(image.digest)
+        with pytest.raises(RuntimeFailure, match="No such image"):
+            await node.runtime.create_container(sandbox, spec)
+
+    async def test_what_was_pruned_is_made_again(self, node: Node) -> None:
+        docker("rmi", "--force", pause.IMAGE)
+        docker("network", "rm", NETWORK)
+        sandbox = await node.sandbox()
+        assert sandbox.ip_address
+
+    async def test_an_engine_that_is_not_there_is_told_at_once(self, tmp_path) -> None:
+        runtime = DockerRuntime("suite-away", url=f"unix://{tmp_path}/no.sock")
+        with pytest.raises(RuntimeFailure, match="start one"):
+            await runtime.start()
+        await runtime.aclose()

@@ -1,0 +1,160 @@
+"""State, views, leases and commands against a real nats-server."""
+
+import asyncio
+
+import pytest
+import structlog
+
+from contracts.records.agent import NODE, Node
+from contracts.records.scheduler import CLUSTER, KINDS, TASK, Cluster
+from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
+from services.shared.bus import ApiError, CommandRefused, Conflict
+from services.shared.errors import AwsError, StateUnavailable
+from services.shared.leases import Lease
+from services.shared.state import Store
+from services.shared.views import View
+
+
+def cluster(name: str, status: str = "ACTIVE") -> Cluster:
+    return Cluster(account="000000000000", region="us-east-1", name=name, status=status, created_at=1.0)
+
+
+KEY = ("000000000000", "us-east-1", "main")
+
+
+async def until(condition, seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_a_writer_sees_its_own_write_at_once(nats_platform):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+    assert store.table(CLUSTER).record(*KEY) == cluster("main")
+
+
+async def test_of_two_writers_one_meets_a_conflict(nats_platform):
+    first = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    second = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    made = await first.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+    await until(lambda: second.table(CLUSTER).get(*KEY))
+    await first.put(CLUSTER, cluster("main", "INACTIVE"), "cluster.deleted.v1", expect=made.sequence)
+    with pytest.raises(Conflict):
+        await second.put(CLUSTER, cluster("main", "OTHER"), "cluster.changed.v1", expect=made.sequence)
+
+
+async def test_an_update_starts_again_from_what_the_other_wrote(nats_platform):
+    stores = [await Store.open(await nats_platform.bus("scheduler"), KINDS) for _ in range(4)]
+    await stores[0].put(CLUSTER, cluster("main", ""), "cluster.created.v1", expect=0)
+    await until(lambda: all(s.table(CLUSTER).get(*KEY) for s in stores))
+
+    def add(letter):
+        return lambda old: cluster("main", old.status + letter)
+
+    await asyncio.gather(
+        *(s.update(CLUSTER, KEY, add(c), "cluster.changed.v1") for s, c in zip(stores, "abcd", strict=True))
+    )
+    written = [(await s.refresh(CLUSTER, KEY)).record.status for s in stores]
+    assert [sorted(text) for text in written] == [list("abcd")] * 4
+
+
+async def test_a_deleted_entity_can_be_made_again(nats_platform):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    reader = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    for _ in range(3):
+        await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+        await until(lambda: reader.table(CLUSTER).get(*KEY))
+        await store.delete(CLUSTER, KEY, "cluster.removed.v1")
+        await until(lambda: not reader.table(CLUSTER).get(*KEY))
+    late = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    assert late.table(CLUSTER).get(*KEY) is None
+    await late.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+
+
+async def test_a_view_misses_nothing_when_nats_restarts(nats_platform):
+    writer = await Store.open(await nats_platform.bus("agent"), (NODE,))
+    view = await View.open(await nats_platform.bus("scheduler"), NODE)
+
+    def node(name):
+        return Node(node=name, zone="a", cpu_units=1, memory_mib=1, registered_at=1.0, session="s")
+
+    await writer.put(NODE, node("n1"), "node.registered.v1")
+    await nats_platform.server.stop()
+    with pytest.raises(StateUnavailable):
+        await writer.put(NODE, node("n2"), "node.registered.v1")
+    await nats_platform.server.start()
+
+    async def again():
+        while True:
+            try:
+                return await writer.put(NODE, node("n2"), "node.registered.v1")
+            except StateUnavailable:
+                await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(again(), 5)
+    await until(lambda: {k[0] for k in view.table(NODE).all_keys()} == {"n1", "n2"}, 3)
+
+
+async def test_a_service_may_not_write_or_read_what_is_not_its_own(nats_platform):
+    edge = await nats_platform.bus("edge")
+    with pytest.raises(StateUnavailable):
+        await asyncio.wait_for(edge.publish(NODE.subject(("n1",)), b"{}"), 5)
+    with pytest.raises((StateUnavailable, ApiError)):
+        await View.open(edge, TASK)
+
+
+async def test_every_change_is_in_the_event_log(nats_platform):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+    operator = await nats_platform.bus("operator")
+    heard = await operator.client.jetstream().subscribe("events.scheduler.>", stream="EVENTS", ordered_consumer=True)
+    message = await heard.next_msg(3)
+    assert (message.subject, message.headers["Event"]) == (
+        "events.scheduler.cluster.000000000000.us-east-1.main",
+        "cluster.created.v1",
+    )
+
+
+async def test_a_lease_has_one_holder_and_its_restart_follows_at_once(nats_platform):
+    bus, other = await nats_platform.bus("scheduler"), await nats_platform.bus("scheduler")
+    first = Lease(bus, "controller", "one", ttl_s=1.0)
+    await first.acquire()
+    second = Lease(other, "controller", "two", ttl_s=1.0)
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.sleep(0.3)
+    assert (first.held, waiting.done()) == (True, False)
+    restarted = Lease(bus, "controller", "one", ttl_s=1.0)
+    await asyncio.wait_for(restarted.acquire(), 0.5)
+    assert restarted.fence > first.fence
+    await asyncio.wait_for(waiting, 5)
+    assert second.held and second.fence > restarted.fence
+
+
+async def test_a_command_is_answered_and_its_refusal_has_the_code(nats_platform):
+    registry, agent = await nats_platform.bus("registry"), await nats_platform.bus("agent")
+
+    async def issue(request: IssuePullToken) -> PullToken:
+        if request.image == "nosuch":
+            raise AwsError("RepositoryNotFoundException", "there is no nosuch")
+        return PullToken(local=True, image=f"localhost:5000/{request.image}")
+
+    await registry.serve(ISSUE_PULL_TOKEN, issue)
+    ask = IssuePullToken(image="shop", account="1", region="r")
+    assert await agent.call(ISSUE_PULL_TOKEN, ask) == PullToken(local=True, image="localhost:5000/shop")
+    with pytest.raises(CommandRefused) as refused:
+        await agent.call(ISSUE_PULL_TOKEN, IssuePullToken(image="nosuch", account="1", region="r"))
+    assert (refused.value.code, refused.value.message) == ("RepositoryNotFoundException", "there is no nosuch")
+
+
+async def test_each_change_is_one_log_line_with_the_ids_of_what_it_is_about(nats_platform):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    with structlog.testing.capture_logs() as lines:
+        await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0, trace=f"00-{'a' * 32}-{'b' * 16}-01")
+        await store.update(CLUSTER, KEY, lambda old: old, "cluster.changed.v1")
+        await store.delete(CLUSTER, KEY, "cluster.deleted.v1")
+    ids = {"account": "000000000000", "region": "us-east-1", "cluster": "main", "trace_id": "a" * 32}
+    assert lines == [
+        {"event": "cluster.created.v1", "log_level": "info", **ids},
+        {"event": "cluster.deleted.v1", "log_level": "info", **ids},
+    ]

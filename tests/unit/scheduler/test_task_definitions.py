@@ -1,0 +1,130 @@
+"""What ECS fills in, and what it refuses."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from services.scheduler.decisions.task_definitions import Needs, compatibilities, complete, needs
+from services.shared.errors import AwsError
+from tests.builders.ecs import container, register
+
+FARGATE = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"}
+
+
+def completed(*containers, **members):
+    request = register("web", *containers, **members)
+    complete(request)
+    return request
+
+
+def test_defaults_are_filled_in_as_ecs_gives_them_back():
+    check = {"command": ["CMD", "true"]}
+    given = completed(container(portMappings=[{"containerPort": 80}], healthCheck=check))
+    assert msgspec.to_builtins(given) == {
+        "family": "web",
+        "networkMode": "bridge",
+        "volumes": [],
+        "placementConstraints": [],
+        "containerDefinitions": [
+            {
+                "name": "web",
+                "image": "busybox",
+                "memory": 64,
+                "cpu": 0,
+                "essential": True,
+                "environment": [],
+                "mountPoints": [],
+                "volumesFrom": [],
+                "systemControls": [],
+                "portMappings": [{"containerPort": 80, "hostPort": 0, "protocol": "tcp"}],
+                "healthCheck": {"command": ["CMD", "true"], "interval": 30, "timeout": 5, "retries": 3},
+            }
+        ],
+    }
+
+
+def test_in_awsvpc_a_host_port_is_the_container_port():
+    given = completed(container(portMappings=[{"containerPort": 80}]), **FARGATE)
+    assert given.container_definitions[0].port_mappings[0].host_port == 80
+
+
+def test_sizes_may_be_said_in_vcpus_and_gigabytes():
+    given = completed(**{**FARGATE, "cpu": ".25 vCPU", "memory": "1 GB"})
+    assert (given.cpu, given.memory) == ("256", "1024")
+
+
+def test_compatibilities_follow_network_and_size():
+    assert compatibilities(completed()) == ["EXTERNAL", "EC2"]
+    assert compatibilities(completed(**FARGATE)) == ["EC2", "FARGATE"]
+    assert compatibilities(completed(networkMode="awsvpc", cpu="100", memory="512")) == ["EC2"]
+
+
+PORT = {"containerPort": 80, "hostPort": 8080}
+
+
+@pytest.mark.parametrize(
+    ("containers", "members", "said"),
+    [
+        ([container(name="")], {}, "Container.name should not be null or empty."),
+        ([container(image="")], {}, "Container.image should not be null or empty."),
+        ([container(), container()], {}, "Container names must be unique within a Task Definition."),
+        ([container(essential=False)], {}, "at least one essential container"),
+        ([{"name": "web", "image": "i"}], {}, "At least one of 'memory' or 'memoryReservation' must be specified."),
+        ([container(memory=600)], FARGATE, "The 'memory' setting for container is greater than for the task."),
+        ([container(memoryReservation=65)], {}, "'memory' must be greater than or equal to 'memoryReservation'"),
+        ([container(cpu=200), container("b", cpu=100)], FARGATE, "sum of the 'cpu' settings"),
+        ([container(portMappings=[PORT])], FARGATE, "host ports and container ports in port mappings must match."),
+        ([container(portMappings=[PORT]), container("b", portMappings=[PORT])], {}, "already mapped"),
+        ([container(links=["b"]), container("b")], {"networkMode": "awsvpc"}, "Links are not supported"),
+        ([container(links=["b"])], {}, "Invalid link"),
+        ([container(dependsOn=[{"containerName": "b", "condition": "START"}])], {}, "no container 'b'"),
+        ([container(mountPoints=[{"sourceVolume": "v"}])], {}, "Unknown volume 'v'."),
+        ([container(healthCheck={"command": ["x"], "interval": 1})], {}, "interval must be between 5 and 300"),
+        ([container()], {**FARGATE, "networkMode": "bridge"}, "Fargate only supports network mode"),
+        ([container()], {**FARGATE, "cpu": "300"}, "No Fargate configuration exists for given values"),
+        ([container(privileged=True)], FARGATE, "privileged"),
+        ([container()], {"cpu": "lots"}, "Invalid 'cpu' setting for task."),
+        ([container(f"c{i}") for i in range(11)], {}, "Too many containers."),
+    ],
+)
+def test_what_makes_no_sense_is_refused(containers, members, said):
+    with pytest.raises(AwsError) as refusal:
+        completed(*containers, **members)
+    assert (refusal.value.code, said in refusal.value.message) == ("ClientException", True), refusal.value.message
+
+
+def depends(on: str, condition: str = "START") -> dict:
+    return {"dependsOn": [{"containerName": on, "condition": condition}]}
+
+
+def test_a_circle_of_dependencies_is_refused():
+    with pytest.raises(AwsError, match="cycle: a -> b -> a"):
+        completed(container("a", **depends("b")), container("b", **depends("a")))
+
+
+def test_waiting_for_an_essential_container_to_end_is_refused():
+    with pytest.raises(AwsError, match="cannot be an essential container"):
+        completed(container("a", **depends("b", "SUCCESS")), container("b"))
+
+
+def test_waiting_for_the_health_of_one_without_a_check_is_refused():
+    with pytest.raises(AwsError, match="has no health check"):
+        completed(container("a", **depends("b", "HEALTHY")), container("b"))
+
+
+@pytest.mark.parametrize("family", ["", "a b", "x" * 256, "a/b"])
+def test_a_family_has_letters_digits_hyphens_and_underscores(family):
+    with pytest.raises(AwsError, match="Family contains invalid characters"):
+        complete(register(family))
+
+
+def test_a_task_reserves_its_own_size_or_the_sum_of_its_containers():
+    ports = [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]
+    sidecar = container("b", cpu=10, memory=100, memoryReservation=30)
+    of_both = msgspec.to_builtins(completed(container(cpu=5, portMappings=ports), sidecar))
+    assert needs(of_both, {}) == Needs(15, 94, (8080,))
+    assert needs(of_both, {"containerOverrides": [{"name": "web", "memory": 128}]}) == Needs(15, 158, (8080,))
+    assert needs(of_both, {"cpu": "512", "memory": "1024"}) == Needs(512, 1024, (8080,))
+    fargate = msgspec.to_builtins(completed(container(portMappings=[{"containerPort": 80}]), **FARGATE))
+    assert needs(fargate, {}) == Needs(256, 512, ())
