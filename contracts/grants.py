@@ -14,10 +14,11 @@ from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
+from contracts.rpc.scheduler import SET_DESIRED_COUNT
 from contracts.subjects import HEARTBEATS
 
 OPERATOR = "operator"
-USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "edge")
+USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "autoscaler", "edge")
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
     "scheduler": (ACCESS_KEY, NODE, TASK_STATUS),
@@ -30,7 +31,10 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
 }
 """Whose entities a service may read, beside its own."""
 
-CALLS: dict[str, tuple[Command[Any, Any], ...]] = {"agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN)}
+CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
+    "agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN),
+    "autoscaler": (SET_DESIRED_COUNT,),
+}
 """Which commands it may ask for."""
 
 PUBLISHES: dict[str, tuple[str, ...]] = {

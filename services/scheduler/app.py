@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from contracts.rpc.scheduler import SET_DESIRED_COUNT
 from services.scheduler.adapters import World
 from services.scheduler.api import Ecs
 from services.scheduler.controllers.leading import Leader
+from services.scheduler.handlers.counts import Counts
 from services.scheduler.routes import Overview
 from services.scheduler.settings import SchedulerSettings
 from services.shared.aws.mount import AwsDoor
@@ -40,6 +42,7 @@ class SchedulerApp(App):
         lease = Lease(host.bus, "controller", host.instance, ttl_s=settings.lease_ttl_s, clock=host.clock)
         self.leader = Leader(self.world, lease)
         self.leader.start()
+        await host.bus.serve(SET_DESIRED_COUNT, Counts(self.world).set_desired_count)
 
     async def stop(self) -> None:
         """Give the lease up, then let go."""

@@ -6,13 +6,15 @@ import msgspec
 import pytest
 
 from contracts.aws import ecs
-from contracts.records.scheduler import TASK
+from contracts.records.scheduler import SERVICE, TASK
+from contracts.rpc.scheduler import SET_DESIRED_COUNT, DesiredCountSet, SetDesiredCount
 from services.scheduler.api import Ecs
 from services.scheduler.app import SchedulerApp
 from services.scheduler.settings import SchedulerSettings
+from services.shared.bus import CommandRefused
 from services.shared.errors import AwsError, StateUnavailable
 from services.shared.runner import Host
-from tests.builders.ecs import container, context, node, register
+from tests.builders.ecs import ACCOUNT, REGION, container, context, node, register
 from tests.fakes.agent import FakeAgent, crashes
 
 
@@ -342,3 +344,30 @@ async def test_two_tasks_never_share_a_host_port(stage):
     answers = await asyncio.gather(*(client("RunTask", taskDefinition="web") for _ in range(3)))
     outcomes = sorted("placed" if a["tasks"] else a["failures"][0]["reason"] for a in answers)
     assert outcomes == ["RESOURCE:PORTS", "RESOURCE:PORTS", "placed"]
+
+
+async def test_another_service_sets_the_desired_count_with_one_write_and_says_why(stage):
+    app, client = await ready(stage)
+    await web_service(client, 1)
+    await client.settled()
+    bus = await stage.platform.bus("autoscaler")
+    told = []
+    app.world.listen(lambda change: told.append(change.new.record.desired_count) if change.kind is SERVICE else None)
+
+    async def ask(count, **where):
+        place = {"account": ACCOUNT, "region": REGION, "cluster": "default", "service": "web", **where}
+        return await bus.call(SET_DESIRED_COUNT, SetDesiredCount(**place, desired_count=count, cause="policy busy"))
+
+    assert await ask(3) == DesiredCountSet(previous=1, desired_count=3)
+    service = await client.settled()
+    await until(lambda: app.world.services.records()[0].steady)
+    assert (service["desiredCount"], [d["desiredCount"] for d in service["deployments"]]) == (3, [3])
+    writes = len(told)
+    assert await ask(3) == DesiredCountSet(previous=3, desired_count=3)
+    assert (len(told), set(told)) == (writes, {3})
+    refused = []
+    for count, where in ((1, {"cluster": "nowhere"}), (1, {"service": "nobody"}), (-1, {})):
+        with pytest.raises(CommandRefused) as refusal:
+            await ask(count, **where)
+        refused.append(refusal.value.code)
+    assert refused == ["ClusterNotFoundException", "ServiceNotFoundException", "InvalidParameterException"]

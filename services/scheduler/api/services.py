@@ -21,11 +21,10 @@ from services.scheduler.decisions.capacity import of_launch_type
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
+from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
-_NOT_FOUND = ("ServiceNotFoundException", "Service not found.")
-_NOT_ACTIVE = ("ServiceNotActiveException", "Service was not ACTIVE.")
 _OWN = ("cluster", "service", "serviceName", "tags", "forceNewDeployment")
 MAX_DESCRIBED = 10
 
@@ -101,9 +100,9 @@ class Services(EcsBase):
 
         def change(old: Service | None) -> Service:
             if old is None:
-                raise AwsError(*_NOT_FOUND)
+                raise AwsError(*SERVICE_NOT_FOUND)
             if old.status != "ACTIVE":
-                raise AwsError(*_NOT_ACTIVE)
+                raise AwsError(*SERVICE_NOT_ACTIVE)
             merged = dict(changes)
             if "deploymentConfiguration" in merged:
                 merged["deploymentConfiguration"] = {
@@ -129,7 +128,7 @@ class Services(EcsBase):
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":
-                raise AwsError(*_NOT_FOUND)
+                raise AwsError(*SERVICE_NOT_FOUND)
             if old.desired_count > 0 and not request.force:
                 raise AwsError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
             return old if old.status == "DRAINING" else replace(old, status="DRAINING", desired_count=0)
