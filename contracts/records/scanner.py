@@ -1,0 +1,59 @@
+"""What the scanner stores: the scan of each image, and the gates that keep images from running.
+
+Findings and bills of materials are files of the scanner's own, named by `ImageScan.report`.
+"""
+
+import msgspec
+
+from contracts.kinds import Kind
+
+SEVERITIES = ("UNDEFINED", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
+"""ECR's severities of findings, the worst last."""
+
+EVERYWHERE = "*"
+
+
+class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
+    """The newest scan of an image.
+
+    status: IN_PROGRESS (asked for, or begun) | COMPLETE | FAILED | UNSUPPORTED_IMAGE, as ECR names them; `description`
+    says why. `requested_at` is when this scan was asked for; `started_by` PUSH, or API (StartImageScan).
+    `counts` are findings by severity, `fixable` those of them for which a fixed version is known; `named` gives the
+    names of some of them, fixable ones first. `advisories` is the version of the index that it was matched with
+    (empty: there was none), `advisories_at` its newest advisory. `report` is the SHA-256 of the file with all of it.
+    """
+
+    account: str
+    region: str
+    repository: str
+    digest: str
+    status: str
+    requested_at: float
+    started_by: str = "PUSH"
+    description: str = ""
+    completed_at: float = 0.0
+    counts: dict[str, int] = {}
+    fixable: dict[str, int] = {}
+    named: dict[str, list[str]] = {}
+    packages: int = 0
+    advisories: str = ""
+    advisories_at: float = 0.0
+    report: str = ""
+
+
+class ScanGate(msgspec.Struct, kw_only=True, frozen=True):
+    """Images with findings of this severity or worse are not to run. scope: `*`, or `repository/<name>`, which goes
+    before. `fixable_only`: findings without a fixed version don't count."""
+
+    account: str
+    region: str
+    scope: str
+    severity: str
+    fixable_only: bool = False
+    set_at: float = 0.0
+
+
+IMAGE_SCAN = Kind("scanner", "image_scan", ImageScan, ("account", "region", "repository", "digest"))
+SCAN_GATE = Kind("scanner", "gate", ScanGate, ("account", "region", "scope"))
+
+KINDS = (IMAGE_SCAN, SCAN_GATE)
