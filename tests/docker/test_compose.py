@@ -71,9 +71,6 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     try:
         compose("up", "-d", "--no-build")
         yield compose
-    except BaseException:
-        print(compose("logs", "--no-color", "--tail", "30", check=False))
-        raise
     finally:
         compose("down", "-v", "-t", "5", check=False)
         compose.platform.remove_tasks()
@@ -107,7 +104,11 @@ def test_every_service_becomes_healthy(compose: Compose) -> None:
         states = {name: state for name, state in compose.states().items() if name != "provision"}
         return set(states) == SERVICES and set(states.values()) == {"healthy"}
 
-    until(healthy, 60, every=0.5)
+    try:
+        until(healthy, 60, every=0.5)
+    except AssertionError:
+        ill = sorted(name for name, state in compose.states().items() if state != "healthy" and name != "provision")
+        pytest.fail(f"not healthy: {ill}\n" + compose("logs", "--no-color", "--tail", "8", *ill, check=False), False)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -47,6 +48,22 @@ async def runtime() -> AsyncIterator[DockerRuntime]:
 @pytest.mark.docker
 class TestDockerRuntime(RuntimeSuite):
     """The port's suite."""
+
+    async def test_agents_that_start_together_share_one_network(self) -> None:
+        """Docker lets each of them make a network of the name, after which the name means none of them."""
+        shared = f"{NETWORK}-{secrets.token_hex(4)}"
+        runtimes = [DockerRuntime(f"suite-{secrets.token_hex(4)}", network=shared) for _ in range(3)]
+        try:
+            await asyncio.gather(*(runtime.start() for runtime in runtimes))
+            assert len(docker("network", "ls", "--quiet", "--filter", f"name={shared}")) == 1
+            placed = [await each.create_sandbox(SandboxSpec(id=secrets.token_hex(8))) for each in runtimes]
+            assert len({sandbox.ip_address for sandbox in placed}) == 3
+            assert len({(sandbox.gateway, sandbox.subnet_cidr) for sandbox in placed}) == 1
+        finally:
+            for runtime in runtimes:
+                await runtime.destroy()
+                await runtime.aclose()
+        assert docker("network", "ls", "--quiet", "--filter", f"name={shared}") == []
 
     async def test_a_new_agent_adopts_what_stands(self, node: Node) -> None:
         sandbox = await node.sandbox(labels={"task": "t1"}, memory_mib=32)

@@ -97,15 +97,14 @@ class DockerRuntime:
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox:
         """As the port says."""
         name = bodies.pause_name(self.node, spec.id)
-        body = bodies.pause_body(spec, self.node, self._network.name)
         with failing_as(RuntimeFailure):
             try:
-                await self._stand_up(name, body)
+                await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id))
             except EngineError as error:
                 if error.status != 404:
                     raise
                 await self._provide()  # somebody pruned the image or the network
-                await self._stand_up(name, body)
+                await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id))
             return self._know(await self._show(name))
 
     async def _stand_up(self, name: str, body: dict[str, Any]) -> None:
