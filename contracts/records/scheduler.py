@@ -12,7 +12,10 @@ from contracts.kinds import Kind
 
 
 class Cluster(msgspec.Struct, kw_only=True, frozen=True):
-    """A cluster. status: ACTIVE | INACTIVE. `request` is CreateCluster as it came (settings, strategy, tags)."""
+    """A cluster. status: ACTIVE | INACTIVE. `request` is CreateCluster as it came (settings, strategy, tags).
+
+    A hidden one holds the workloads of another service: it is described by its name, and not listed.
+    """
 
     account: str
     region: str
@@ -21,6 +24,7 @@ class Cluster(msgspec.Struct, kw_only=True, frozen=True):
     created_at: float
     request: dict[str, Any] = {}
     tags: dict[str, str] = {}
+    hidden: bool = False
 
 
 class TaskDefinition(msgspec.Struct, kw_only=True, frozen=True):
@@ -29,7 +33,8 @@ class TaskDefinition(msgspec.Struct, kw_only=True, frozen=True):
     It never changes but for its status (ACTIVE | INACTIVE | DELETE_IN_PROGRESS | DELETED) and tags. A DELETED one is
     an empty shell that keeps its number from being used again.
 
-    `definition` is RegisterTaskDefinition as it came, with ECS' defaults filled in.
+    `definition` is RegisterTaskDefinition as it came, with ECS' defaults filled in. A hidden one is a workload's: it is
+    described by its name, and not listed.
     """
 
     account: str
@@ -45,6 +50,7 @@ class TaskDefinition(msgspec.Struct, kw_only=True, frozen=True):
     requires_attributes: list[str] = []
     compatibilities: list[str] = []
     tags: dict[str, str] = {}
+    hidden: bool = False
 
 
 class Task(msgspec.Struct, kw_only=True, frozen=True):

@@ -1,5 +1,7 @@
 """What the scheduler does for other services."""
 
+from typing import Any
+
 import msgspec
 
 from contracts.rpc.command import Command
@@ -30,4 +32,49 @@ class DesiredCountSet(msgspec.Struct, kw_only=True, frozen=True):
 
 SET_DESIRED_COUNT = Command("scheduler", "set_desired_count", SetDesiredCount, DesiredCountSet)
 
-COMMANDS = (SET_DESIRED_COUNT,)
+
+class PutWorkload(msgspec.Struct, kw_only=True, frozen=True):
+    """Run `desired_count` tasks of `definition` under this name, from now on: make the workload, or change it.
+
+    `definition` is RegisterTaskDefinition's wire JSON without its family. The workload is an ECS service in the hidden
+    cluster `apprunner` of the account. The same request twice is one workload.
+    """
+
+    account: str
+    region: str
+    name: str
+    definition: dict[str, Any]
+    desired_count: int
+    network_configuration: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+
+
+class WorkloadPut(msgspec.Struct, kw_only=True, frozen=True):
+    """Where the workload is found: names of its cluster and service, and its task definition as `family:revision`."""
+
+    cluster: str
+    service: str
+    task_definition: str
+
+
+class DeleteWorkload(msgspec.Struct, kw_only=True, frozen=True):
+    """Let a workload's tasks stop, and forget it. No error when there is none."""
+
+    account: str
+    region: str
+    name: str
+
+
+class WorkloadDeleted(msgspec.Struct, kw_only=True, frozen=True):
+    """Whether there was one."""
+
+    found: bool
+
+
+PUT_WORKLOAD = Command("scheduler", "put_workload", PutWorkload, WorkloadPut)
+
+DELETE_WORKLOAD = Command("scheduler", "delete_workload", DeleteWorkload, WorkloadDeleted)
+
+WORKLOADS_CLUSTER = "apprunner"
+
+COMMANDS = (SET_DESIRED_COUNT, PUT_WORKLOAD, DELETE_WORKLOAD)

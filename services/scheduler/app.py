@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from contracts.rpc.scheduler import SET_DESIRED_COUNT
+from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
 from services.scheduler.adapters import World
 from services.scheduler.api import Ecs
 from services.scheduler.controllers.leading import Leader
 from services.scheduler.handlers.counts import Counts
+from services.scheduler.handlers.workloads import Workloads
 from services.scheduler.routes import Overview
 from services.scheduler.settings import SchedulerSettings
 from services.shared.aws.mount import AwsDoor
@@ -39,6 +40,9 @@ class SchedulerApp(App):
         self._door = AwsDoor(host, self.aws_services, self._keys)
         self.aws_server = self._door.server
         self._overview = Overview(self.world)
+        workloads = Workloads(self.world)
+        await host.bus.serve(PUT_WORKLOAD, workloads.put)
+        await host.bus.serve(DELETE_WORKLOAD, workloads.delete)
         lease = Lease(host.bus, "controller", host.instance, ttl_s=settings.lease_ttl_s, clock=host.clock)
         self.leader = Leader(self.world, lease)
         self.leader.start()

@@ -87,7 +87,8 @@ class Clusters(EcsBase):
         """The ARNs of ACTIVE clusters."""
         self.world.require_connection()
         clusters = self.world.clusters.records(context.account, context.region)
-        arns = sorted(names.arn(c.account, c.region, "cluster", c.name) for c in clusters if c.status == "ACTIVE")
+        found = [c for c in clusters if c.status == "ACTIVE" and not c.hidden]
+        arns = sorted(names.arn(c.account, c.region, "cluster", c.name) for c in found)
         shown, token = page(arns, request.next_token, request.max_results)
         return ecs.ListClustersResponse(cluster_arns=shown, next_token=token)
 

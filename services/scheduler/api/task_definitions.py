@@ -14,12 +14,11 @@ from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import names, tags
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.task_definitions import compatibilities, complete, required_attributes
+from services.scheduler.handlers import next_revision
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
-from services.shared.state import Conflict
 
 _KEPT = tuple(name for name in ecs.RegisterTaskDefinitionRequest.__struct_fields__ if name != "tags")
-_ATTEMPTS = 64
 _UNABLE = ("ClientException", "Unable to describe task definition.")
 
 
@@ -48,25 +47,10 @@ class TaskDefinitions(EcsBase):
             compatibilities=compatibilities(request),
             tags=labels,
         )
-        record = await self._next_revision(record)
+        record = await next_revision(self.world, record)
         kept = {name: getattr(request, name) for name in _KEPT}
         shape = _with_facts(ecs.TaskDefinition(**kept), record)
         return ecs.RegisterTaskDefinitionResponse(task_definition=shape, tags=shown)
-
-    async def _next_revision(self, record: TaskDefinition) -> TaskDefinition:
-        world = self.world
-        for _ in range(_ATTEMPTS):
-            revision = world.claim_revision(record.account, record.region, record.family)
-            numbered = replace(record, revision=revision)
-            try:
-                return (
-                    await world.store.put(TASK_DEFINITION, numbered, "task_definition.registered.v1", expect=0)
-                ).record
-            except Conflict:
-                await world.store.refresh(TASK_DEFINITION, TASK_DEFINITION.key_of(numbered))
-        raise AwsError(
-            "ClientException", "Too many concurrent attempts to create a new revision of the specified family."
-        )
 
     async def describe_task_definition(
         self, context: RequestContext, request: ecs.DescribeTaskDefinitionRequest
@@ -86,7 +70,7 @@ class TaskDefinitions(EcsBase):
         self.world.require_connection()
         status = request.status or "ACTIVE"
         prefix = [context.account, context.region, *([request.family_prefix] if request.family_prefix else [])]
-        records = [r for r in self.world.definitions.records(*prefix) if r.status == status]
+        records = [r for r in self.world.definitions.records(*prefix) if r.status == status and not r.hidden]
         down = request.sort == "DESC"
         # Numbers are padded so that pages, which go by text, go by number.
         keys = sorted((f"{r.family}:{r.revision:010d}" for r in records), reverse=down)
@@ -104,6 +88,8 @@ class TaskDefinitions(EcsBase):
         self.world.require_connection()
         active: dict[str, bool] = {}
         for record in self.world.definitions.records(context.account, context.region):
+            if record.hidden:
+                continue
             if record.status != "DELETED" and record.family.startswith(request.family_prefix or ""):
                 active[record.family] = active.get(record.family, False) or record.status == "ACTIVE"
         wanted = request.status or "ALL"

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.kinds import Key
-from contracts.records.scheduler import CLUSTER, TASK, Cluster, Task, TaskDefinition
+from contracts.records.scheduler import CLUSTER, TASK, TASK_DEFINITION, Cluster, Task, TaskDefinition
 from services.scheduler.adapters import World
 from services.scheduler.decisions.capacity import Capacity
 from services.scheduler.decisions.expressions import Placing, read
@@ -20,6 +20,7 @@ from services.scheduler.decisions.task_definitions import needs
 from services.shared.errors import AwsError
 from services.shared.state import Conflict
 
+_ATTEMPTS = 64
 CLUSTER_NOT_FOUND = ("ClusterNotFoundException", "Cluster not found.")
 
 
@@ -180,6 +181,18 @@ async def active_cluster(world: World, account: str, region: str, name: str) -> 
     if cluster is None or cluster.status != "ACTIVE":
         raise AwsError(*CLUSTER_NOT_FOUND)
     return cluster
+
+
+async def next_revision(world: World, record: TaskDefinition) -> TaskDefinition:
+    """Store it as the next revision of its family: one write, which fails when another took the number."""
+    for _ in range(_ATTEMPTS):
+        revision = world.claim_revision(record.account, record.region, record.family)
+        numbered = replace(record, revision=revision)
+        try:
+            return (await world.store.put(TASK_DEFINITION, numbered, "task_definition.registered.v1", expect=0)).record
+        except Conflict:
+            await world.store.refresh(TASK_DEFINITION, TASK_DEFINITION.key_of(numbered))
+    raise AwsError("ClientException", "Too many concurrent attempts to create a new revision of the specified family.")
 
 
 def node_attributes(world: World, node: str) -> dict[str, str]:
