@@ -17,11 +17,11 @@ from msgspec import inspect
 from contracts.records import KINDS
 from contracts.records.logs import LogBatch
 from contracts.records.traces import SpanBatch
-from contracts.rpc import identity, registry, scheduler
+from contracts.rpc import discovery, identity, registry, scheduler
 from tools.asyncapi import asyncapi
 
 ROOT = Path(__file__).resolve().parent.parent / "contracts"
-COMMANDS = (*identity.COMMANDS, *registry.COMMANDS, *scheduler.COMMANDS)
+COMMANDS = (*discovery.COMMANDS, *identity.COMMANDS, *registry.COMMANDS, *scheduler.COMMANDS)
 
 
 def shapes() -> dict[str, type[msgspec.Struct]]:

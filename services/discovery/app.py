@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
 from services.discovery.adapters.dns import DnsServer, bind
 from services.discovery.adapters.forwarding import Forwarder, resolvers
 from services.discovery.adapters.world import World
 from services.discovery.api import CloudMap
 from services.discovery.controllers.registries import RegistriesController
+from services.discovery.handlers import Names
 from services.discovery.settings import DiscoverySettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
@@ -46,6 +48,9 @@ class DiscoveryApp(App):
         self.aws_services = [CloudMap(self.world)]
         self._door = AwsDoor(host, self.aws_services, self._keys)
         self.aws_server = self._door.server
+        provided = Names(self.world)
+        await host.bus.serve(PROVIDE_NAME, provided.provide)
+        await host.bus.serve(REMOVE_NAME, provided.remove)
         registries = RegistriesController(self.world)
         self.world.listen(registries.heard)
         self._following = host.bus.spawn(registries.run(), "registries")

@@ -1,13 +1,24 @@
-"""What changes instances: one write each, and the operation that tells of it afterwards."""
+"""What changes instances, and names that other services want: one write each, and the operation told afterwards."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from contracts.records.discovery import INSTANCE, OPERATION, DiscoveryService, Instance, Operation
+from contracts.records.discovery import (
+    DISCOVERY_SERVICE,
+    INSTANCE,
+    NAMESPACE,
+    OPERATION,
+    DiscoveryService,
+    DnsRecord,
+    Instance,
+    Namespace,
+    Operation,
+)
+from contracts.rpc.discovery import ProvidedName, ProvideName, RemovedName, RemoveName
 from services.discovery.adapters.world import World
-from services.discovery.decisions import names
-from services.discovery.decisions.instances import first_health
+from services.discovery.decisions import names, wire
+from services.discovery.decisions.instances import first_health, invalid
 
 OPERATIONS_KEPT = 1000
 
@@ -81,3 +92,64 @@ async def _forget_oldest(world: World) -> None:
         return
     for old in sorted(table.records(), key=lambda o: o.created_at)[:-OPERATIONS_KEPT]:
         await world.store.delete(OPERATION, OPERATION.key_of(old), "operation.forgotten.v1")
+
+
+class Names:
+    """The names that other services want for their tasks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def provide(self, request: ProvideName) -> ProvidedName:
+        """Find or make the namespace, then the service in it: whichever was made stays when the other could not be.
+        Raises AwsError."""
+        full = f"{request.name}.{request.namespace}"
+        try:
+            wire.name_of(full)
+        except ValueError as error:
+            raise invalid(str(error)) from None
+        async with self._world.naming:
+            namespace = await self._namespace(request)
+            service = self._world.service_named(namespace, request.name)
+            if service is None:
+                service = DiscoveryService(
+                    account=request.account,
+                    region=request.region,
+                    id=names.service_id(),
+                    name=request.name,
+                    namespace=namespace.id,
+                    type="DNS_HTTP",
+                    created_at=self._world.clock(),
+                    dns_records=[DnsRecord(type="A", ttl=request.ttl)],
+                )
+                await self._world.store.put(DISCOVERY_SERVICE, service, "discovery_service.created.v1", expect=0)
+        return ProvidedName(
+            registry_arn=names.arn(request.account, request.region, "service", service.id), dns_name=full
+        )
+
+    async def _namespace(self, request: ProvideName) -> Namespace:
+        there = self._world.namespace_named(request.account, request.region, request.namespace)
+        if there is not None:
+            if there.type == "HTTP":
+                raise invalid(f"The namespace {there.name} has no DNS.")
+            return there
+        fresh = Namespace(
+            account=request.account,
+            region=request.region,
+            id=names.namespace_id(),
+            name=request.namespace,
+            type="DNS_PRIVATE",
+            created_at=self._world.clock(),
+            hosted_zone_id=names.hosted_zone_id(),
+        )
+        await self._world.store.put(NAMESPACE, fresh, "namespace.created.v1", expect=0)
+        return fresh
+
+    async def remove(self, request: RemoveName) -> RemovedName:
+        """Take the service of a name away, once nothing is registered in it."""
+        key = (request.account, request.region, names.id_of(request.registry_arn))
+        async with self._world.naming:
+            if self._world.services.record(*key) is None or self._world.instances.records(*key):
+                return RemovedName(removed=False)
+            await self._world.store.delete(DISCOVERY_SERVICE, key, "discovery_service.deleted.v1")
+        return RemovedName(removed=True)

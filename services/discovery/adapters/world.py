@@ -30,6 +30,8 @@ class World:
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self.bus = bus
         self.clock = clock
+        # Names are unique among the records of several keys, which no single compare-and-set can watch over.
+        self.naming = asyncio.Lock()
         self.zones = Zones()
         self.answers = Answers(self.zones, random.Random())
         self._tasks_of: dict[Key, dict[Key, None]] = defaultdict(dict)
@@ -100,6 +102,10 @@ class World:
         """The namespace of this name, in any case."""
         found = (n for n in self.namespaces.records(account, region) if n.name.lower() == name.lower())
         return next(found, None)
+
+    def service_named(self, namespace: Namespace, name: str) -> DiscoveryService | None:
+        """The service of this name in a namespace, in any case."""
+        return next((s for s in self.services_of(namespace) if s.name.lower() == name.lower()), None)
 
     def services_of(self, namespace: Namespace) -> list[DiscoveryService]:
         """The services of a namespace."""

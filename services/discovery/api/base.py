@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from contracts.aws import servicediscovery as sd
@@ -22,8 +21,6 @@ class CloudMapBase(AwsService):
 
     def __init__(self, world: World) -> None:
         self.world = world
-        # Names are unique among the records of several keys, which no single compare-and-set can watch over.
-        self.naming = asyncio.Lock()
 
     def namespace(self, context: RequestContext, reference: str) -> Namespace:
         """By id or ARN. Raises NamespaceNotFound."""

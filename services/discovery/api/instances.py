@@ -19,7 +19,7 @@ class Instances(CloudMapBase):
         self, context: RequestContext, request: sd.RegisterInstanceRequest
     ) -> sd.RegisterInstanceResponse:
         """Register, or replace the attributes of the instance with this id."""
-        async with self.naming:
+        async with self.world.naming:
             service = self.service(context, request.service_id)
             check(service, request.attributes)
             there = self.world.instances.record(service.account, service.region, service.id, request.instance_id)

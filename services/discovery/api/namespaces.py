@@ -59,7 +59,7 @@ class Namespaces(CloudMapBase):
     ) -> str:
         tags = read_tags(request.tags)
         _check_tags(tags)
-        async with self.naming:
+        async with self.world.naming:
             there = self.world.namespace_named(context.account, context.region, request.name)
             if there is not None:
                 if there.creator_request_id and there.creator_request_id == request.creator_request_id:
@@ -141,7 +141,7 @@ class Namespaces(CloudMapBase):
         self, context: RequestContext, request: sd.DeleteNamespaceRequest
     ) -> sd.DeleteNamespaceResponse:
         """One that has no service any more."""
-        async with self.naming:
+        async with self.world.naming:
             namespace = self.namespace(context, request.id)
             if self.world.services_of(namespace):
                 raise AwsError("ResourceInUse", f"The namespace {namespace.id} still has services.")

@@ -28,19 +28,19 @@ class Services(CloudMapBase):
             raise invalid("NamespaceId is required.")
         if request.health_check_config is not None:
             raise invalid("Roadstead makes no Route 53 health checks: use HealthCheckCustomConfig.")
-        async with self.naming:
+        async with self.world.naming:
             namespace = self.namespace(context, reference)
             fresh = self._fresh(context, request, namespace)
-            for there in self.world.services_of(namespace):
-                if there.name.lower() == fresh.name.lower():
-                    if fresh.creator_request_id and there.creator_request_id == fresh.creator_request_id:
-                        return sd.CreateServiceResponse(service=self._service_shape(there))
-                    raise AwsError(
-                        "ServiceAlreadyExists",
-                        f"The namespace {namespace.id} has a service {there.name} already.",
-                        CreatorRequestId=there.creator_request_id,
-                        ServiceId=there.id,
-                    )
+            there = self.world.service_named(namespace, fresh.name)
+            if there is not None:
+                if fresh.creator_request_id and there.creator_request_id == fresh.creator_request_id:
+                    return sd.CreateServiceResponse(service=self._service_shape(there))
+                raise AwsError(
+                    "ServiceAlreadyExists",
+                    f"The namespace {namespace.id} has a service {there.name} already.",
+                    CreatorRequestId=there.creator_request_id,
+                    ServiceId=there.id,
+                )
             await self.world.store.put(DISCOVERY_SERVICE, fresh, "discovery_service.created.v1", expect=0)
         return sd.CreateServiceResponse(service=self._service_shape(fresh))
 
@@ -128,7 +128,7 @@ class Services(CloudMapBase):
         self, context: RequestContext, request: sd.DeleteServiceRequest
     ) -> sd.DeleteServiceResponse:  # fmt: skip
         """One that has no instance any more."""
-        async with self.naming:
+        async with self.world.naming:
             service = self.service(context, request.id)
             if self.instances_of(service):
                 raise AwsError("ResourceInUse", f"The service {service.id} still has instances.")
