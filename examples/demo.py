@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.builders.images import File, busybox_image  # noqa: E402
-from tests.builders.platform import FARGATE, Roadstead, until  # noqa: E402
+from tests.builders.platform import FARGATE, Roadstead, skopeo_push, until  # noqa: E402
 
 DATA = ROOT / "build" / "demo"
 BEGAN = time.monotonic()
@@ -44,7 +44,7 @@ def push(platform: Roadstead, version: str) -> str:
     start = "#!/bin/sh\necho shop starts, version $VERSION\nexec httpd -f -v -p 8080 -h /www\n"
     files = {"/www/index.html": File(page), "/start": File(start, mode=0o755)}
     image = busybox_image(files, command=["/start"], environment={"VERSION": version})
-    return platform.push(image, "shop", version)
+    return skopeo_push(platform, image, "shop", version)
 
 
 def register(platform: Roadstead, uri: str) -> str:

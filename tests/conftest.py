@@ -1,21 +1,28 @@
 """One platform for the flows and conformance tests of a run: real containers, so root and the `oci` runtime."""
 
 import os
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from services.testing.platform import Roadstead
 from tests.builders.images import busybox_image
-from tests.builders.platform import Roadstead, roadstead
+
+pytest_plugins = ["services.testing.pytest_plugin"]
 
 
 @pytest.fixture(scope="session")
-def platform() -> Iterator[Roadstead]:
-    """A platform of three zones."""
+def roadstead_options() -> dict[str, Any]:
+    """Three zones, without Docker."""
     if os.geteuid() != 0:
         pytest.skip("real containers take root")
-    with roadstead(runtime="oci") as running:
-        yield running
+    return {"zones": 3, "runtime": "oci"}
+
+
+@pytest.fixture(scope="session")
+def platform(roadstead: Roadstead) -> Roadstead:
+    """The package's own fixture, under the name that these suites use."""
+    return roadstead
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--runtime", choices=("auto", "oci", "docker"), default="auto", help="what runs containers (auto)")
     up.add_argument("--port", type=_port, default=4566, help="the port of every AWS API; 0: a free one (4566)")
     up.add_argument("--registry-port", type=_port, default=5000, help="the port images go to; 0: a free one (5000)")
+    up.add_argument("--host", default="127.0.0.1", help="where the APIs and the registry listen (127.0.0.1)")
+    up.add_argument("--ephemeral", action="store_true", help="its tasks end with it: throw-away set-ups")
     up.add_argument("--insecure-test-keys", action="store_true", help="the keys are test/test: throw-away set-ups only")
     down = command("down", "Stop the platform. Its tasks keep running, to be adopted by the next `up`.")
     down.add_argument("--tasks", action="store_true", help="stop the tasks of this machine too")

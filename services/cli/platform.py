@@ -29,6 +29,7 @@ from services.shared.settings import SettingsError
 
 log = structlog.get_logger()
 
+LOCAL = "127.0.0.1"
 STORAGE_LOOK_S = 2.0
 STORAGE_ROOM = 8 * 1024 * 1024
 """Bytes that must be free for NATS to be started again after the disk was full."""
@@ -156,8 +157,9 @@ class Platform:
         self._buses.append(bus)
         return Host(bus, self._layout.root, instance=instance or service)
 
-    async def _start(self, app: App, port: int = 0) -> None:
-        server = HttpServer(app, host=self._settings.host, port=port)
+    async def _start(self, app: App, port: int | None = None) -> None:
+        # What answers no stranger (metrics, state, the other services' doors) listens on this machine alone.
+        server = HttpServer(app, host=LOCAL if port is None else self._settings.host, port=port or 0)
         server.bind()
         self._running.append((app, server))
         await start_app(app)

@@ -54,6 +54,7 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
     settings = PlatformSettings(
         port=arguments.port,
         registry_port=arguments.registry_port,
+        host=arguments.host,
         zones=arguments.zones,
         runtime=arguments.runtime,
         insecure_test_keys=arguments.insecure_test_keys,
@@ -66,7 +67,7 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
             layout.write_info(info)
             print(_welcome(layout, info, time.monotonic() - started), flush=True)
             await stop.wait()
-            print("stopping; tasks keep running", flush=True)
+            print("stopping; tasks end too" if arguments.ephemeral else "stopping; tasks keep running", flush=True)
         else:
             print("stopped before it was up", flush=True)
     except Exception as error:
@@ -77,6 +78,19 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
     finally:
         await platform.stop()
         layout.info_file.unlink(missing_ok=True)
+        if arguments.ephemeral:
+            await _end_tasks(layout)
+    return 0
+
+
+async def _end_tasks(layout: Layout) -> int:
+    from services.agent.ports import RuntimeFailure
+    from services.cli.parts import purge
+
+    try:
+        print(f"{await purge(layout.root)} tasks were stopped and removed", flush=True)
+    except RuntimeFailure as failure:
+        return _say_no(f"Tasks could not be removed: {failure.reason}")
     return 0
 
 
@@ -109,7 +123,8 @@ def _welcome(layout: Layout, info: PlatformInfo, seconds: float) -> str:
 def _detach(layout: Layout, arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "services.cli", "up", "--data", str(layout.root), "--zones", str(arguments.zones)]
     command += ["--runtime", arguments.runtime, "--port", str(arguments.port)]
-    command += ["--registry-port", str(arguments.registry_port)]
+    command += ["--registry-port", str(arguments.registry_port), "--host", arguments.host]
+    command += ["--ephemeral"] if arguments.ephemeral else []
     command += ["--insecure-test-keys"] if arguments.insecure_test_keys else []
     with open(layout.console_log, "wb") as console:
         child = subprocess.Popen(
@@ -158,15 +173,7 @@ def down(layout: Layout, *, tasks: bool = False) -> int:
                 return _say_no(f"It has not stopped after {STOP_S:.0f} s (process {pid})")
             time.sleep(0.02)
         print("Roadstead is down; its tasks keep running" if not tasks else "Roadstead is down")
-    if tasks:
-        from services.agent.ports import RuntimeFailure
-        from services.cli.parts import purge
-
-        try:
-            print(f"{asyncio.run(purge(layout.root))} tasks were stopped and removed")
-        except RuntimeFailure as failure:
-            return _say_no(f"Tasks could not be removed: {failure.reason}")
-    return 0
+    return asyncio.run(_end_tasks(layout)) if tasks else 0
 
 
 def _say_no(text: str) -> int:

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from tests.builders.images import File, busybox_image
-from tests.builders.platform import FARGATE, until
+from tests.builders.platform import FARGATE, skopeo_push, until
 
 CLUSTER = "flow"
 SERVE = "#!/bin/sh\necho starting version $VERSION\nexec httpd -f -p 8080 -h /www\n"
@@ -77,7 +77,7 @@ def running(ecs) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def service(platform, ecs):
-    uri = platform.push(shop("1"), "shop")
+    uri = skopeo_push(platform, shop("1"), "shop")
     ecs.register_task_definition(**definition(uri))
     ecs.create_service(
         cluster=CLUSTER,
@@ -146,7 +146,7 @@ def test_a_killed_container_is_replaced(service, ecs):
 
 
 def test_a_new_version_is_rolled_out_with_enough_tasks_all_the_time(service, ecs, platform):
-    ecs.register_task_definition(**definition(platform.push(shop("2"), "shop", "2")))
+    ecs.register_task_definition(**definition(skopeo_push(platform, shop("2"), "shop", "2")))
     ecs.update_service(
         cluster=CLUSTER,
         service="shop",
