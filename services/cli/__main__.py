@@ -40,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--insecure-test-keys", action="store_true", help="the keys are test/test: throw-away set-ups only")
     down = command("down", "Stop the platform. Its tasks keep running, to be adopted by the next `up`.")
     down.add_argument("--tasks", action="store_true", help="stop the tasks of this machine too")
+    node = command("node", "One more node for the platform that runs here, in a process of its own (until Ctrl-C).")
+    node.add_argument("--zone", required=True, metavar="ZONE", help="its availability zone, say us-east-1d")
+    node.add_argument("--name", default="", metavar="NAME", help="always the same for one node (node-ZONE)")
+    node.add_argument("--memory", type=int, default=0, metavar="MIB", help="what tasks may reserve (a zone's share)")
+    node.add_argument("--cpu", type=int, default=0, metavar="UNITS", help="what tasks may reserve, 1024 a core")
     command("status", "Whether it is up, and how its nodes and tasks are.")
     command("env", 'The export lines that point the AWS CLI and SDKs here: eval "$(roadstead env)".')
     services = command("services", "What runs, where, since when.")
@@ -76,6 +81,10 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.up import down
 
         return down(layout, tasks=arguments.tasks)
+    if arguments.command == "node":
+        from services.cli.node import node
+
+        return node(layout, arguments)
     from services.cli import ask
 
     try:

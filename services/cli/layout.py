@@ -37,6 +37,7 @@ class PlatformInfo(msgspec.Struct, kw_only=True, frozen=True):
     started_at: float
     services: list[ServiceInfo]
     dns_port: int = 0
+    region: str = "us-east-1"
 
 
 class Layout:
@@ -98,6 +99,24 @@ class Layout:
         """Whether the last platform ended without a word (kill -9, a power cut): one that stops takes its info away."""
         return self.info_file.is_file() and not self.is_running()
 
+    def lock_node(self, name: str) -> HeldNode:
+        """Hold a node's name for a process of its own; false when another process has it."""
+        folder = self.root / "node-processes"
+        folder.mkdir(exist_ok=True)
+        deadline = time.monotonic() + LOOK_S
+        while not (held := HeldNode(folder / name)) and time.monotonic() < deadline:
+            time.sleep(0.005)  # those who only look hold it too, but for a moment
+        return held
+
+    def node_processes(self) -> dict[str, int]:
+        """The nodes that are processes of their own now, by name."""
+        found = {}
+        for path in (self.root / "node-processes").glob("*"):
+            with contextlib.closing(HeldNode(path)) as held, contextlib.suppress(ValueError):
+                if not held:
+                    found[path.name] = int(path.read_text())
+        return found
+
     def write_info(self, info: PlatformInfo) -> None:
         """Say that the platform is up."""
         part = self.info_file.with_suffix(".part")
@@ -125,3 +144,25 @@ class Layout:
             file.write(make + "\n")
         part.replace(path)
         return make
+
+
+class HeldNode:
+    """The name of a node, held by one process as long as that lives. True while it is this one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a+", encoding="ascii")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            return
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def __bool__(self) -> bool:
+        return not self._file.closed
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()

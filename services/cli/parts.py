@@ -64,7 +64,17 @@ def discovery(host: Host, settings: PlatformSettings) -> DiscoveryApp:
     return DiscoveryApp(host, load(DiscoverySettings, "ROADSTEAD_DISCOVERY_"))
 
 
-def agent(host: Host, settings: PlatformSettings, *, zone: str, runtime: str, dns: str) -> App:
+def agent(
+    host: Host,
+    settings: PlatformSettings,
+    *,
+    zone: str,
+    runtime: str,
+    dns: str,
+    node: str = "",
+    cpu_units: int | None = None,
+    memory_mib: int | None = None,
+) -> App:
     """The node of one zone: an equal share of this machine's memory, and its processors as long as they are free.
 
     Memory can't be promised twice; time can, so every zone offers all processors, and at least MINIMUM_CPU_UNITS: a
@@ -73,11 +83,13 @@ def agent(host: Host, settings: PlatformSettings, *, zone: str, runtime: str, dn
     own = load(
         AgentSettings,
         "ROADSTEAD_AGENT_",
-        node=f"node-{zone}",
+        node=node or f"node-{zone}",
         zone=zone,
         runtime=runtime,
         shares=settings.zones,
         dns=dns,
+        cpu_units=cpu_units,
+        memory_mib=memory_mib,
     )
     if not own.cpu_units:
         whole = len(os.sched_getaffinity(0)) * 1024

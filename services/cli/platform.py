@@ -65,7 +65,7 @@ class Platform:
         """Start all; when it returns every API answers. Raises SettingsError for a taken port, before all else."""
         self._check_port("--port", self._settings.port)
         self._check_port("--registry-port", self._settings.registry_port)
-        self._passwords = self._read_passwords()
+        self._passwords = passwords(self._layout)
         self._nats = NatsServer(self._layout.root / "nats", self._passwords)
         starting = asyncio.ensure_future(self._nats.start())
         await asyncio.sleep(0)
@@ -111,10 +111,6 @@ class Platform:
             socket.create_server((self._settings.host, port)).close()
         except OSError as error:
             raise SettingsError(f"port {port}: {os.strerror(error.errno or 0)}; choose another with {option}") from None
-
-    def _read_passwords(self) -> dict[str, str]:
-        secret = self._layout.secret("nats.secret", secrets.token_hex(24))
-        return {user: _derive(secret, user) for user in (OPERATOR, *USERS)}
 
     async def _provision(self) -> None:
         operator = await Bus.connect(
@@ -182,6 +178,7 @@ class Platform:
             port=self.edge_port,
             registry_port=self.registry_port,
             dns_port=self.dns_port,
+            region=self._settings.region,
             nats_url=self._nats.url,
             nats_pid=self._nats.pid,
             runtime=runtime,
@@ -192,6 +189,12 @@ class Platform:
                 for a, s in self._running
             ],
         )
+
+
+def passwords(layout: Layout) -> dict[str, str]:
+    """The NATS password of each user of this data directory's platform."""
+    secret = layout.secret("nats.secret", secrets.token_hex(24))
+    return {user: _derive(secret, user) for user in (OPERATOR, *USERS)}
 
 
 def _derive(secret: str, user: str) -> str:

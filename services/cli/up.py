@@ -12,6 +12,7 @@ import sys
 import time
 
 from services.cli.layout import Layout, PlatformInfo
+from services.cli.node import stop_nodes
 
 READY_S = 60.0
 STOP_S = 60.0
@@ -173,7 +174,10 @@ def down(layout: Layout, *, tasks: bool = False) -> int:
                 return _say_no(f"It has not stopped after {STOP_S:.0f} s (process {pid})")
             time.sleep(0.02)
         print("Roadstead is down; its tasks keep running" if not tasks else "Roadstead is down")
-    return asyncio.run(_end_tasks(layout)) if tasks else 0
+    if not tasks:
+        return 0
+    stop_nodes(layout)
+    return asyncio.run(_end_tasks(layout))
 
 
 def _say_no(text: str) -> int:
