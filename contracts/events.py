@@ -12,7 +12,7 @@ from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
-from contracts.records.monitor import LOG_GROUP, LOG_STREAM
+from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
 from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY
 from contracts.records.scheduler import CLUSTER, SERVICE, TASK, TASK_DEFINITION
 
@@ -76,6 +76,12 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     PARAMETER: ("parameter.put.v1", "parameter.tagged.v1", "parameter.deleted.v1"),
     LOG_GROUP: ("log_group.created.v1", "log_group.changed.v1", "log_group.deleted.v1"),
     LOG_STREAM: ("log_stream.created.v1", "log_stream.deleted.v1"),
+    METRIC_ALARM: (
+        "alarm.put.v1",
+        "alarm.changed.v1",
+        "alarm.state_changed.v1",
+        "alarm.deleted.v1",
+    ),
     NAMESPACE: ("namespace.created.v1", "namespace.updated.v1", "namespace.tagged.v1", "namespace.deleted.v1"),
     DISCOVERY_SERVICE: (
         "discovery_service.created.v1",

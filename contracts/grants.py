@@ -13,6 +13,7 @@ from contracts.records.identity import ACCESS_KEY, POLICY, ROLE
 from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
+from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scheduler import SET_DESIRED_COUNT
 from contracts.subjects import HEARTBEATS
@@ -33,20 +34,21 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
 
 CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN),
-    "autoscaler": (SET_DESIRED_COUNT,),
+    "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
 }
 """Which commands it may ask for."""
 
 PUBLISHES: dict[str, tuple[str, ...]] = {
-    "agent": ("logs.>", HEARTBEATS),
-    "monitor": ("logs.>", "$JS.API.STREAM.PURGE.LOGS"),
+    "agent": ("logs.>", "metrics.agent.*", HEARTBEATS),
+    "monitor": ("logs.>", "metrics.monitor.*", "$JS.API.STREAM.PURGE.LOGS"),
+    "app_runner_gateway": ("metrics.app_runner_gateway.*",),
 }
 """What else it may publish."""
 
 HEARS: dict[str, tuple[str, ...]] = {"scheduler": (HEARTBEATS,), "monitor": (HEARTBEATS,)}
 """Which core subjects it may subscribe to."""
 
-READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES")}
+READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METRICS")}
 """Streams that are not state, which it may read with consumers and direct gets of its own."""
 
 

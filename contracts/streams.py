@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.records import KINDS
-from contracts.subjects import EVENTS_STREAM, LOGS_STREAM, TRACES_STREAM
+from contracts.subjects import EVENTS_STREAM, LOGS_STREAM, METRICS_STREAM, TRACES_STREAM
 
 STATE_OWNERS = tuple(sorted({kind.service for kind in KINDS}))
 
@@ -77,6 +77,22 @@ def traces_stream() -> dict[str, Any]:
     }
 
 
+def metrics_stream() -> dict[str, Any]:
+    """What was measured. Replayed by the monitor when it starts."""
+    return {
+        "name": METRICS_STREAM,
+        "subjects": ["metrics.>"],
+        "retention": "limits",
+        "storage": "file",
+        "persist_mode": "async",
+        "discard": "old",
+        "max_age": 15 * _DAY_NS,
+        "max_bytes": 256 * _MIB,
+        "allow_direct": True,
+    }
+
+
 def all_streams() -> list[dict[str, Any]]:
     """Every stream, in the order they must be made (EVENTS sources those before it)."""
-    return [*(state_stream(o) for o in STATE_OWNERS), events_stream(), logs_stream(), traces_stream()]
+    shared = [events_stream(), logs_stream(), traces_stream(), metrics_stream()]
+    return [*(state_stream(o) for o in STATE_OWNERS), *shared]

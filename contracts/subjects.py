@@ -5,6 +5,7 @@ from contracts.kinds import escape
 EVENTS_STREAM = "EVENTS"
 LOGS_STREAM = "LOGS"
 TRACES_STREAM = "TRACES"
+METRICS_STREAM = "METRICS"
 
 HEARTBEATS = "heartbeat.agent.*"
 
@@ -27,3 +28,8 @@ def log_stream(account: str, region: str, group: str, stream: str) -> str:
 def trace(trace_id: str) -> str:
     """The subject that holds the finished spans of one trace (contracts.records.traces.SpanBatch)."""
     return f"traces.{trace_id}"
+
+
+def metrics(source: str, instance: str) -> str:
+    """Where an instance of a service says what it measured: a UsageBatch from agents, else a MetricBatch."""
+    return f"metrics.{source}.{escape(instance)}"

@@ -16,12 +16,13 @@ from msgspec import inspect
 
 from contracts.records import KINDS
 from contracts.records.logs import LogBatch
+from contracts.records.metrics import MetricBatch, UsageBatch
 from contracts.records.traces import SpanBatch
-from contracts.rpc import discovery, identity, registry, scheduler
+from contracts.rpc import discovery, identity, monitor, registry, scheduler
 from tools.asyncapi import asyncapi
 
 ROOT = Path(__file__).resolve().parent.parent / "contracts"
-COMMANDS = (*discovery.COMMANDS, *identity.COMMANDS, *registry.COMMANDS, *scheduler.COMMANDS)
+COMMANDS = (*discovery.COMMANDS, *identity.COMMANDS, *monitor.COMMANDS, *registry.COMMANDS, *scheduler.COMMANDS)
 
 
 def shapes() -> dict[str, type[msgspec.Struct]]:
@@ -30,7 +31,13 @@ def shapes() -> dict[str, type[msgspec.Struct]]:
     for command in COMMANDS:
         named[f"{command.subject}.request"] = command.request
         named[f"{command.subject}.reply"] = command.reply
-    return {**named, "logs.batch": LogBatch, "traces.batch": SpanBatch}
+    return {
+        **named,
+        "logs.batch": LogBatch,
+        "traces.batch": SpanBatch,
+        "metrics.batch": MetricBatch,
+        "metrics.usage": UsageBatch,
+    }
 
 
 def sample(kind: inspect.Type, name: str = "value") -> Any:
