@@ -48,9 +48,10 @@ class AlarmHistoryItem(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class MetricAlarm(msgspec.Struct, kw_only=True, frozen=True):
-    """A metric alarm. state: OK | ALARM | INSUFFICIENT_DATA. `request` is PutMetricAlarm in the wire's own names,
-    without tags. `state_updated_at` changes with the state or its reason, `state_changed_at` with the state. `state_data` is
-    JSON. `history` newest first, at most 100."""
+    """A metric alarm. state: OK | ALARM | INSUFFICIENT_DATA.
+
+    `request` is PutMetricAlarm in the wire's own names, without tags. `state_updated_at` changes with the state or its
+    reason, `state_changed_at` with the state. `state_data` is JSON. `history` newest first, at most 100."""
 
     account: str
     region: str
