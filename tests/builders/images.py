@@ -185,7 +185,7 @@ def image(
             "history": [{"created_by": "tests/builders/images.py"} for _ in layers],
         }
     )
-    packed = [gzip.compress(layer, 6, mtime=0) if compression == "gzip" else layer for layer in layers]
+    packed = [_zipped(layer) if compression == "gzip" else layer for layer in layers]
     layer_type = DOCKER_LAYER + ".gzip" if docker else OCI_LAYER + ("+gzip" if compression == "gzip" else "")
     manifest = {
         "schemaVersion": 2,
@@ -242,6 +242,11 @@ def index(images: Mapping[str, BuiltImage], *, docker: bool = False) -> bytes:
 def native_architecture() -> str:
     """This machine's architecture as Go and OCI name it."""
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+@lru_cache(maxsize=4)
+def _zipped(layer: bytes) -> bytes:
+    return gzip.compress(layer, 6, mtime=0)
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
