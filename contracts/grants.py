@@ -16,7 +16,7 @@ from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scheduler import SET_DESIRED_COUNT
-from contracts.subjects import HEARTBEATS
+from contracts.subjects import EVENTS_STREAM, HEARTBEATS
 
 OPERATOR = "operator"
 USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "autoscaler", "edge")
@@ -48,7 +48,7 @@ PUBLISHES: dict[str, tuple[str, ...]] = {
 HEARS: dict[str, tuple[str, ...]] = {"scheduler": (HEARTBEATS,), "monitor": (HEARTBEATS,)}
 """Which core subjects it may subscribe to."""
 
-READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METRICS")}
+READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METRICS", EVENTS_STREAM)}
 """Streams that are not state, which it may read with consumers and direct gets of its own."""
 
 

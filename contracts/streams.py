@@ -37,6 +37,7 @@ def events_stream() -> dict[str, Any]:
         "discard": "old",
         "max_age": 7 * _DAY_NS,
         "allow_msg_ttl": True,
+        "allow_direct": True,
         "sources": [
             {
                 "name": f"STATE_{owner.upper()}",

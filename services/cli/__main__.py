@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     node.add_argument("--cpu", type=int, default=0, metavar="UNITS", help="what tasks may reserve, 1024 a core")
     command("status", "Whether it is up, and how its nodes and tasks are.")
     command("env", 'The export lines that point the AWS CLI and SDKs here: eval "$(roadstead env)".')
+    top = command("top", "Clusters, services, tasks, nodes, URLs and the latest events, live. q quits.")
+    top.add_argument("--once", action="store_true", help="one picture, for scripts")
     services = command("services", "What runs, where, since when.")
     services.add_argument("--json", action="store_true", help="as JSON")
     logs = command("logs", "The log lines of a service (platform: what `up` printed).")
@@ -85,9 +87,11 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.node import node
 
         return node(layout, arguments)
-    from services.cli import ask
+    from services.cli import ask, top
 
     try:
+        if arguments.command == "top":
+            return top.top(layout, arguments)
         return ask.COMMANDS[arguments.command](layout, arguments)
     except BrokenPipeError:
         raise

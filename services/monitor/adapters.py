@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 
 import msgspec
 import nats.errors
 
+from contracts.events import INTERNAL
+from contracts.kinds import unescape
 from contracts.records.logs import LogBatch, LogEvent
 from contracts.records.traces import Span, SpanBatch
-from contracts.subjects import LOGS_STREAM, TRACES_STREAM, trace
-from services.monitor.decisions import Placed, Position
+from contracts.subjects import EVENTS_STREAM, LOGS_STREAM, TRACES_STREAM, trace
+from services.monitor.decisions import HappenedEvent, Placed, Position, trace_id_of
 from services.shared.bus import Bus
 from services.shared.errors import StateUnavailable
 
 BATCH = 128
 ANSWER_BYTES = 4 * 1024 * 1024
 WINDOW = 256
+MOST_LOOKED_AT = 4096
+"""Messages of EVENTS that are read at most for one question."""
 _decode_logs = msgspec.json.Decoder(LogBatch).decode
 _decode_spans = msgspec.json.Decoder(SpanBatch).decode
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A message of a stream."""
+    """A message of a stream, with the headers that its writer and NATS gave it."""
 
     sequence: int
     subject: str
     data: bytes
+    headers: dict[str, str] = {}
 
 
 class StreamReader:
@@ -93,11 +99,49 @@ class StreamReader:
                 headers = message.headers or {}
                 if "Nats-Sequence" not in headers:
                     return found
-                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data, headers))
         except (nats.errors.Error, TimeoutError) as error:
             raise StateUnavailable() from error
         finally:
             await subscription.unsubscribe()
+
+
+class EventReader(StreamReader):
+    """The EVENTS stream, read when somebody asks."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, EVENTS_STREAM)
+
+    async def after(self, sequence: int, limit: int) -> tuple[list[HappenedEvent], int]:
+        """The last `limit` events behind a sequence, oldest first, and the sequence to go on behind. What the shared
+        parts write for themselves is no news. Raises StateUnavailable."""
+        first, last = await self.bounds()
+        found: list[HappenedEvent] = []
+        end, least, window = last + 1, max(first, sequence + 1, last - MOST_LOOKED_AT), WINDOW
+        while end > least and len(found) < limit:
+            start = max(least, end - window)
+            messages = [message async for message in self.read("events.>", start, end)]
+            found = [event for message in messages if (event := happened(message)) is not None] + found
+            end, window = start, window * 4
+        return found[-limit:], last
+
+
+def happened(message: Stored) -> HappenedEvent | None:
+    """What a message of EVENTS tells; None for what services tell themselves."""
+    headers = message.headers
+    name = headers.get("Event", "")
+    if not name or name in INTERNAL:
+        return None
+    _, service, kind, *key = message.subject.split(".")
+    return HappenedEvent(
+        sequence=message.sequence,
+        at=datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp() if "Nats-Time-Stamp" in headers else 0.0,
+        event=name,
+        service=service,
+        kind=kind,
+        key=[unescape(token) for token in key],
+        trace_id=trace_id_of(headers.get("traceparent", "")),
+    )
 
 
 class LogReader(StreamReader):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from contracts.records.monitor import KINDS
-from services.monitor.adapters import LogReader, TraceReader
+from services.monitor.adapters import EventReader, LogReader, TraceReader
 from services.monitor.api import Logs
-from services.monitor.routes import Traces
+from services.monitor.routes import EVENT_ROUTES, TRACE_ROUTES, Events, Traces
 from services.monitor.settings import MonitorSettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
+from services.shared.http import bind
 from services.shared.keys import KeyRing
 from services.shared.runner import App, Host
 from services.shared.state import Store
@@ -33,6 +34,7 @@ class MonitorApp(App):
         self._store = await Store.open(self.host.bus, KINDS)
         self._keys = await KeyRing.open(self.host.bus)
         self._traces = Traces(TraceReader(self.host.bus))
+        self._events = Events(EventReader(self.host.bus))
         self.aws_services = [
             Logs(self.host.bus, self._store, LogReader(self.host.bus), self.host.clock, self._settings.scan_bytes)
         ]
@@ -46,5 +48,5 @@ class MonitorApp(App):
                 await getattr(self, part).close()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """The traces, then the AWS APIs on every other path."""
-        return [*self._traces.routes(), *self._door.routes()]
+        """Traces and events, then the AWS APIs on every other path."""
+        return [*bind(TRACE_ROUTES, self._traces), *bind(EVENT_ROUTES, self._events), *self._door.routes()]

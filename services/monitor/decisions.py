@@ -37,6 +37,25 @@ class Position(msgspec.Struct, frozen=True, order=True):
     index: int = 0
 
 
+class HappenedEvent(msgspec.Struct, kw_only=True, frozen=True):
+    """A domain event: what happened (`event`, with its version) to the entity `key` of one service's kind, when
+    (seconds since the epoch), and the trace it happened in, if it did in one."""
+
+    sequence: int
+    at: float
+    event: str
+    service: str
+    kind: str
+    key: list[str]
+    trace_id: str | None
+
+
+def trace_id_of(traceparent: str) -> str | None:
+    """The trace in a W3C traceparent header; None when there is none in it."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None
+
+
 class Placed(msgspec.Struct, frozen=True):
     """An event with the place before it, the subject it lies on, and when it came in (milliseconds)."""
 

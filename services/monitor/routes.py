@@ -1,19 +1,48 @@
-"""Traces, for `roadstead trace` and whoever else asks over HTTP."""
+"""Traces and events, for `roadstead trace`, `roadstead top` and whoever else asks over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
 
-from services.monitor.adapters import TraceReader
-from services.monitor.decisions import trace_line
+from contracts.records.traces import Span
+from services.monitor.adapters import EventReader, TraceReader
+from services.monitor.decisions import HappenedEvent, TraceLine, trace_line
 from services.shared.errors import StateUnavailable
+from services.shared.http import Query, Route, answer, problem
 
 MOST_TRACES = 200
+MOST_EVENTS = 500
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """All spans of a trace, by their start."""
+
+    trace_id: str
+    spans: list[Span]
+
+
+class NoTrace(msgspec.Struct, frozen=True):
+    """Nothing of it is stored (any more)."""
+
+    message: str
+    spans: list[Span]
+
+
+class TraceList(msgspec.Struct, frozen=True):
+    """Traces, the newest first."""
+
+    traces: list[TraceLine]
+
+
+class EventList(msgspec.Struct, frozen=True):
+    """Events, oldest first. `last` is what to ask `after` for those that come."""
+
+    events: list[HappenedEvent]
+    last: int
 
 
 class Traces:
@@ -22,36 +51,85 @@ class Traces:
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
 
-    def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """The table."""
-        return [web.get("/traces", self.latest), web.get("/traces/{trace_id}", self.one)]
-
     async def one(self, request: web.Request) -> web.Response:
         """{"trace_id", "spans": [contracts.records.traces.Span]}; 404 when nothing of it is stored (any more)."""
         trace_id = request.match_info["trace_id"].lower()
         if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
-            return _json({"message": "a trace id has 32 hexadecimal digits"}, 400)
+            return problem("a trace id has 32 hexadecimal digits", 400)
         try:
             spans = await self._reader.spans(trace_id)
         except StateUnavailable as error:
-            return _json({"message": error.message}, 503)
+            return problem(error.message, 503)
         if not spans:
-            return _json({"message": f"no span of {trace_id} is stored", "spans": []}, 404)
-        return _json({"trace_id": trace_id, "spans": spans})
+            return answer(NoTrace(f"no span of {trace_id} is stored", []), 404)
+        return answer(Trace(trace_id, spans))
 
     async def latest(self, request: web.Request) -> web.Response:
         """{"traces": [decisions.TraceLine]}, the newest first; `limit` 20 unless given."""
         text = request.query.get("limit", "20")
         if not text.isdigit() or not 0 < int(text) <= MOST_TRACES:
-            return _json({"message": f"limit is a number from 1 to {MOST_TRACES}"}, 400)
+            return problem(f"limit is a number from 1 to {MOST_TRACES}", 400)
         try:
             ids = await self._reader.latest(int(text))
             traces = await asyncio.gather(*(self._reader.spans(trace_id) for trace_id in ids))
         except StateUnavailable as error:
-            return _json({"message": error.message}, 503)
+            return problem(error.message, 503)
         lines = [trace_line(spans) for spans in traces if spans]
-        return _json({"traces": sorted(lines, key=lambda line: line.start_ns, reverse=True)})
+        return answer(TraceList(sorted(lines, key=lambda line: line.start_ns, reverse=True)))
 
 
-def _json(body: object, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+class Events:
+    """GET /events, as JSON. Nothing is followed while nobody asks."""
+
+    def __init__(self, reader: EventReader) -> None:
+        self._reader = reader
+
+    async def latest(self, request: web.Request) -> web.Response:
+        """An EventList: the last `limit` events, of those behind the sequence `after`."""
+        limit, after = request.query.get("limit", "20"), request.query.get("after", "0")
+        if not limit.isdecimal() or not 0 < int(limit) <= MOST_EVENTS:
+            return problem(f"limit is a number from 1 to {MOST_EVENTS}", 400)
+        if not after.isdecimal() or len(after) > 18:
+            return problem("after is the number of an event", 400)
+        try:
+            events, last = await self._reader.after(int(after), int(limit))
+        except StateUnavailable as error:
+            return problem(error.message, 503)
+        return answer(EventList(events, last))
+
+
+_AWAY = {503: "NATS is away"}
+TRACE_ROUTES = (
+    Route(
+        "GET",
+        "/traces",
+        "latest",
+        TraceList,
+        "The latest traces.",
+        (Query("limit", f"how many (1 to {MOST_TRACES})", "integer", 20),),
+        {400: "`limit` is no such number", **_AWAY},
+    ),
+    Route(
+        "GET",
+        "/traces/{trace_id}",
+        "one",
+        Trace,
+        "One trace: all its spans.",
+        errors={400: "that is no trace id", 404: "no span of it is stored", **_AWAY},
+    ),
+)
+EVENT_ROUTES = (
+    Route(
+        "GET",
+        "/events",
+        "latest",
+        EventList,
+        "The latest domain events of all services.",
+        (
+            Query("limit", f"how many (1 to {MOST_EVENTS})", "integer", 20),
+            Query("after", "only those behind this sequence: `last` of the answer before", "integer", 0),
+        ),
+        {400: "`limit` or `after` is no such number", **_AWAY},
+    ),
+)
+ROUTES = (*TRACE_ROUTES, *EVENT_ROUTES)

@@ -12,10 +12,11 @@ from services.scheduler.api import Ecs
 from services.scheduler.controllers.leading import Leader
 from services.scheduler.handlers.counts import Counts
 from services.scheduler.handlers.workloads import Workloads
-from services.scheduler.routes import Overview
+from services.scheduler.routes import ROUTES, Overview
 from services.scheduler.settings import SchedulerSettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
+from services.shared.http import bind
 from services.shared.keys import KeyRing
 from services.shared.leases import Lease
 from services.shared.runner import App, Host
@@ -56,4 +57,4 @@ class SchedulerApp(App):
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """The overview for operators, and the AWS API."""
-        return [web.get("/state", self._overview.state), *self._door.routes()]
+        return [*bind(ROUTES, self._overview), *self._door.routes()]

@@ -2,11 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Any
+import heapq
 
+import msgspec
 from aiohttp import web
 
-from services.scheduler.adapters import World
+from services.scheduler.adapters import Joined, World
+from services.scheduler.decisions import life
+from services.shared.http import Query, Route, answer, problem
+
+MOST_TASKS = 1000
+
+
+class NodeState(msgspec.Struct, kw_only=True, frozen=True):
+    """A node, and what of it is reserved. cpu in units (1024 = one core), memory in MiB."""
+
+    node: str
+    zone: str
+    cpu_units: int
+    cpu_reserved: int
+    memory_mib: int
+    memory_reserved: int
+    tasks: int
+    connected: bool
+    draining: bool
+    capacity_kind: str
+
+
+class ClusterState(msgspec.Struct, kw_only=True, frozen=True):
+    """A cluster. A hidden one holds the workloads of another service."""
+
+    account: str
+    region: str
+    name: str
+    hidden: bool
+
+
+class ServiceState(msgspec.Struct, kw_only=True, frozen=True):
+    """A service, and how many of its tasks run."""
+
+    account: str
+    region: str
+    cluster: str
+    name: str
+    status: str
+    desired: int
+    running: int
+    steady: bool
+
+
+class TaskState(msgspec.Struct, kw_only=True, frozen=True):
+    """A task that is not over. `since`: when it was placed."""
+
+    account: str
+    region: str
+    cluster: str
+    id: str
+    service: str
+    task_definition: str
+    node: str
+    status: str
+    health: str
+    address: str
+    since: float
+
+
+class State(msgspec.Struct, kw_only=True, frozen=True):
+    """All of it; `tasks` counts every task that is known, those over for a while too."""
+
+    nodes: list[NodeState]
+    clusters: list[ClusterState]
+    services: list[ServiceState]
+    tasks: int
+    latest_tasks: list[TaskState]
 
 
 class Overview:
@@ -16,47 +84,105 @@ class Overview:
         self._world = world
 
     async def state(self, request: web.Request) -> web.Response:
-        """`GET /state`: {"nodes": […], "services": […], "tasks": n}. cpu in units, memory in MiB."""
-        return web.json_response(self.describe())
+        """`GET /state`: a State; `?tasks=N` adds the N tasks that were placed last and are not over."""
+        text = request.query.get("tasks", "0")
+        if not text.isdecimal() or int(text) > MOST_TASKS:
+            return problem(f"tasks is a number from 0 to {MOST_TASKS}", 400)
+        return answer(self.describe(int(text)))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, tasks: int = 0) -> State:
         """The same, as a value."""
-        return {"nodes": self._nodes(), "services": self._services(), "tasks": len(self._world.tasks)}
+        return State(
+            nodes=self._nodes(),
+            clusters=self._clusters(),
+            services=self._services(),
+            tasks=len(self._world.tasks),
+            latest_tasks=self._tasks(tasks) if tasks else [],
+        )
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def _nodes(self) -> list[NodeState]:
         shown = []
         for node in sorted(self._world.nodes.records(), key=lambda n: n.node):
             used = self._world.ledger.usage(node.node)
             shown.append(
-                {
-                    "node": node.node,
-                    "zone": node.zone,
-                    "cpu_units": node.cpu_units,
-                    "cpu_reserved": used.cpu,
-                    "memory_mib": node.memory_mib,
-                    "memory_reserved": used.memory,
-                    "tasks": used.tasks,
-                    "connected": self._world.connected(node.node),
-                    "draining": node.draining,
-                    "capacity_kind": node.capacity_kind,
-                }
+                NodeState(
+                    node=node.node,
+                    zone=node.zone,
+                    cpu_units=node.cpu_units,
+                    cpu_reserved=used.cpu,
+                    memory_mib=node.memory_mib,
+                    memory_reserved=used.memory,
+                    tasks=used.tasks,
+                    connected=self._world.connected(node.node),
+                    draining=node.draining,
+                    capacity_kind=node.capacity_kind,
+                )
             )
         return shown
 
-    def _services(self) -> list[dict[str, Any]]:
+    def _clusters(self) -> list[ClusterState]:
         return [
-            {
-                "account": s.account,
-                "region": s.region,
-                "cluster": s.cluster,
-                "name": s.name,
-                "status": s.status,
-                "desired": s.desired_count,
-                "running": sum(
-                    m.state == "running" for m in self._world.members(s.account, s.region, s.cluster, s.name)
-                ),
-                "steady": s.steady,
-            }
+            ClusterState(account=c.account, region=c.region, name=c.name, hidden=c.hidden)
+            for c in sorted(self._world.clusters.records(), key=lambda c: (c.account, c.region, c.name))
+            if c.status == "ACTIVE"
+        ]
+
+    def _services(self) -> list[ServiceState]:
+        return [
+            ServiceState(
+                account=s.account,
+                region=s.region,
+                cluster=s.cluster,
+                name=s.name,
+                status=s.status,
+                desired=s.desired_count,
+                running=sum(m.state == "running" for m in self._world.members(s.account, s.region, s.cluster, s.name)),
+                steady=s.steady,
+            )
             for s in sorted(self._world.services.records(), key=lambda s: (s.cluster, s.name))
             if s.status != "INACTIVE"
         ]
+
+    def _tasks(self, most: int) -> list[TaskState]:
+        nodes = [node.node for node in self._world.nodes.records()]
+        joined = (each for node in nodes for each in self._world.tasks_on(node))
+        present = (each for each in joined if life.counts_as(*each) != "stopped")
+        return [_task_state(each) for each in heapq.nlargest(most, present, key=lambda j: (j[0].created_at, j[0].id))]
+
+
+def _task_state(joined: Joined) -> TaskState:
+    task, status = joined
+    network = status.network if status is not None else None
+    return TaskState(
+        account=task.account,
+        region=task.region,
+        cluster=task.cluster,
+        id=task.id,
+        service=task.service,
+        task_definition=task.task_definition,
+        node=task.node,
+        status=life.last_status(task, status),
+        health=status.health_status if status is not None else "UNKNOWN",
+        address=network.private_ipv4 if network is not None else "",
+        since=task.created_at,
+    )
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/state",
+        "state",
+        State,
+        "Nodes with what is reserved on them, clusters, services with how many of their tasks run.",
+        (
+            Query(
+                "tasks",
+                f"also so many tasks that are not over, newest first (at most {MOST_TASKS})",
+                "integer",
+                0,
+            ),
+        ),
+        {400: "`tasks` is no such number"},
+    ),
+)

@@ -24,6 +24,7 @@ from services.shared import logs, telemetry
 from services.shared.bus import Bus
 from services.shared.clock import Clock, system_clock
 from services.shared.errors import AwsError
+from services.shared.http import Alive, Readiness, answer
 from services.shared.metrics import CONTENT_TYPE, Metrics
 from services.shared.settings import SettingsError, load
 
@@ -140,14 +141,14 @@ class HttpServer:
 
     async def _readyz(self, request: web.BaseRequest) -> web.Response:
         why = "NATS is away" if not self._app.host.bus.connected.is_set() else self._app.not_ready()
-        return web.json_response({"ready": why is None, "why": why}, status=200 if why is None else 503)
+        return answer(Readiness(why is None, why), 200 if why is None else 503)
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         return web.Response(body=self._app.host.metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _healthz(request: web.BaseRequest) -> web.Response:
-    return web.json_response({"alive": True})
+    return answer(Alive(True))
 
 
 def _routed(app: App, own: dict[str, Handler]) -> web.AppRunner:
