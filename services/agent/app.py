@@ -21,6 +21,7 @@ from services.agent.node import NodeParts
 from services.agent.ports import Runtime, RuntimeFailure
 from services.agent.reports import Reports
 from services.agent.settings import AgentSettings
+from services.agent.usage import UsageReporter
 from services.shared.bus import Conflict
 from services.shared.errors import StateUnavailable
 from services.shared.runner import App, Host
@@ -72,12 +73,17 @@ class AgentApp(App):
         await asyncio.to_thread(sweep, parts, {sandbox.id for sandbox in sandboxes})
         await self._register()
         await self._supervisor.start(sandboxes)
+        reporter = UsageReporter(
+            bus, self.runtime, self.node, self.settings.usage_s, self.host.clock, self._supervisor.runners
+        )
+        self._measuring = bus.spawn(reporter.run(), f"usage.{self.node}")
         self._beating = bus.spawn(self._beat(), f"heartbeat.{self.node}")
 
     async def stop(self) -> None:
         """Let go; containers keep running, to be adopted."""
         if hasattr(self, "_beating"):
             self._beating.cancel()
+            self._measuring.cancel()
         if hasattr(self, "_supervisor"):
             await self._supervisor.stop()
             await self._reports.close()

@@ -40,6 +40,10 @@ class Supervisor:
     def __len__(self) -> int:
         return len(self._runners)
 
+    def runners(self) -> list[TaskRunner]:
+        """The tasks it looks after now."""
+        return list(self._runners.values())
+
     async def start(self, sandboxes: list[Sandbox]) -> None:
         """Take over what stands, and from now on follow what is wanted. No await between the two: nothing is missed."""
         standing = {tuple(s.labels.get(name, "") for name in KEY_LABELS): s for s in sandboxes}

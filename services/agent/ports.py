@@ -152,3 +152,6 @@ class Runtime(Protocol):
 
     async def stats(self, container_id: str) -> Stats:
         """What it uses now. Raises NoSuchContainer when it does not run."""
+
+    async def usage(self, container_ids: list[str]) -> dict[str, Stats]:
+        """`stats` of many at once, cheaply; those that do not run are left out."""

@@ -13,7 +13,8 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     `task_volumes`: where the volumes of a task alone lie (`bind` under the data directory, `named` by the runtime).
     `subnet`: the IPv4 network of the node's tasks (oci; empty: a free one). `docker_host`: the engine's URL (docker;
     empty: what the docker command would use). `dns`: the resolver of the node's tasks, `127.0.0.1:port` on this machine
-    (oci; empty: what the machine itself asks). Times are in seconds.
+    (oci; empty: what the machine itself asks). Times are in seconds;
+    `usage_s`: how often the usage of the tasks is told.
     """
 
     node: str = ""
@@ -30,6 +31,7 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     subnet: str = ""
     dns: str = ""
     heartbeat_s: float = 2.0
+    usage_s: float = 10.0
     pending_after_s: float = 0.3
     logs_before_stopped_s: float = 0.25
     dependency_wait_s: float = 30.0

@@ -374,6 +374,15 @@ class TaskRunner:
         """The desired and the known status."""
         return self.task.desired_status, self._known
 
+    def running(self) -> dict[str, float]:
+        """The containers that run, with when each started (seconds)."""
+        found = (c for c in self._containers.values() if c.run.state == "RUNNING" and not c.over.is_set())
+        return {c.plan.id: c.run.started_at or 0.0 for c in found}
+
+    def has_own_network(self) -> bool:
+        """Whether its traffic is its own and not the machine's."""
+        return self.plan.network_mode != "host"
+
     async def stats(self, container_id: str) -> Stats:
         """What a container uses now. Raises RuntimeFailure."""
         return await self._node.runtime.stats(container_id)

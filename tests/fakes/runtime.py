@@ -256,3 +256,8 @@ class FakeRuntime:
         if c.state != "running":
             raise NoSuchContainer(f"{container_id} does not run")
         return Stats(time.time(), 1_000_000, 2_097_152, 64 * 2**20, 10, 20)
+
+    async def usage(self, container_ids: list[str]) -> dict[str, Stats]:
+        """The same numbers, of those that run."""
+        known = [i for i in container_ids if i in self._containers and self._containers[i].state == "running"]
+        return {i: await self.stats(i) for i in known}

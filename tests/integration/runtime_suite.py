@@ -352,9 +352,14 @@ class RuntimeSuite:
         stats = await node.runtime.stats(container_id)
         assert stats.cpu_ns > 0
         assert 0 < stats.memory_bytes < stats.memory_limit_bytes == 64 << 20
+        usage = await node.runtime.usage([container_id, "no-such-container"])
+        assert set(usage) == {container_id}
+        assert usage[container_id].cpu_ns >= stats.cpu_ns
+        assert usage[container_id].memory_limit_bytes == 64 << 20
         await node.runtime.stop_container(container_id, 0)
         with pytest.raises(NoSuchContainer):
             await node.runtime.stats(container_id)
+        assert await node.runtime.usage([container_id]) == {}
 
     async def test_a_terminal_is_a_terminal(self, node: Node) -> None:
         assert [line.strip() for line in await node.output("test -t 1 && echo tty", tty=True)] == ["tty"]

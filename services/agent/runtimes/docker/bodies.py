@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import time
 from typing import Any
 
 from services.agent.ports import (
@@ -16,6 +17,7 @@ from services.agent.ports import (
     Mount,
     Sandbox,
     SandboxSpec,
+    Stats,
 )
 from services.agent.runtimes.docker import pause
 
@@ -246,3 +248,18 @@ def registry_of(reference: str) -> str:
     first, slash, _ = reference.partition("/")
     named = slash and ("." in first or ":" in first or first == "localhost")
     return first if named else "docker.io"
+
+
+def stats_from(own: dict[str, Any], shared: dict[str, Any]) -> Stats:
+    """What the engine's stats of a container, and of the one whose network it shares, mean."""
+    memory = own["memory_stats"]
+    cache = memory.get("stats", {})
+    networks = (shared.get("networks") or {}).values()
+    return Stats(
+        time=time.time(),
+        cpu_ns=own["cpu_stats"]["cpu_usage"]["total_usage"],
+        memory_bytes=memory.get("usage", 0) - cache.get("inactive_file", cache.get("total_inactive_file", 0)),
+        memory_limit_bytes=memory.get("limit", 0),
+        network_rx_bytes=sum(each["rx_bytes"] for each in networks),
+        network_tx_bytes=sum(each["tx_bytes"] for each in networks),
+    )

@@ -233,6 +233,10 @@ class OciRuntime:
         """See `Runtime.stats`."""
         return await self._run(self._containers.stats, container_id)
 
+    async def usage(self, container_ids: list[str]) -> dict[str, Stats]:
+        """See `Runtime.usage`."""
+        return await self._run(self._containers.usage, container_ids)
+
     def _prepare(self) -> None:
         if os.geteuid() != 0:
             raise RuntimeFailure("the oci runtime needs root: run the agent as root, or choose the docker runtime")
