@@ -13,7 +13,7 @@ from contracts.kinds import unescape
 from contracts.records.logs import LogBatch, LogEvent
 from contracts.records.traces import Span, SpanBatch
 from contracts.subjects import EVENTS_STREAM, LOGS_STREAM, TRACES_STREAM, trace
-from services.monitor.decisions import HappenedEvent, Placed, Position, trace_id_of
+from services.monitor.decisions.logs import HappenedEvent, Placed, Position, trace_id_of
 from services.shared.bus import Bus
 from services.shared.errors import StateUnavailable
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from contracts.records.traces import Span
 from services.monitor.adapters import EventReader, TraceReader
-from services.monitor.decisions import HappenedEvent, TraceLine, trace_line
+from services.monitor.decisions.logs import HappenedEvent, TraceLine, trace_line
 from services.shared.errors import StateUnavailable
 from services.shared.http import Query, Route, answer, problem
 

@@ -11,7 +11,7 @@ from contracts.aws import logs
 from contracts.kinds import unescape
 from contracts.records.logs import LogBatch, LogEvent
 from services.monitor.api.places import Places, group_name
-from services.monitor.decisions import (
+from services.monitor.decisions.logs import (
     EVENT_OVERHEAD,
     Page,
     Pattern,

@@ -10,7 +10,7 @@ from contracts.kinds import unescape
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, LogGroup, LogStream
 from services.monitor.adapters import edge_event
 from services.monitor.api.places import NO_GROUP, Places, group_arn, group_name, name_in_arn
-from services.monitor.decisions import RETENTION_DAYS, invalid, paged
+from services.monitor.decisions.logs import RETENTION_DAYS, invalid, paged
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 from services.shared.bus import Conflict

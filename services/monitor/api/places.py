@@ -10,7 +10,7 @@ from contracts.kinds import escape, unescape
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, LogGroup
 from contracts.subjects import log_stream
 from services.monitor.adapters import LogReader, edge_event
-from services.monitor.decisions import invalid
+from services.monitor.decisions.logs import invalid
 from services.shared.aws.context import RequestContext
 from services.shared.bus import Bus
 from services.shared.clock import Clock

@@ -5,7 +5,7 @@ import pytest
 from contracts.records.logs import LogEvent
 from contracts.records.traces import Span
 from services.monitor.api.places import group_name, name_in_arn
-from services.monitor.decisions import (
+from services.monitor.decisions.logs import (
     PAGE_BYTES,
     Page,
     Pattern,

@@ -264,23 +264,22 @@ class DockerRuntime:
 
     async def usage(self, container_ids: list[str]) -> dict[str, Stats]:
         """As the port says. The engine is asked for a few at a time: each answer costs it a reading of its own."""
-        running = await self._list(f"{bodies.KIND}={bodies.CONTAINER}") if container_ids else []
-        asked, turn, shared = set(container_ids), asyncio.Semaphore(USAGE_AT_ONCE), dict[str, Any]()
-        found: dict[str, Stats] = {}
+        wanted = set(container_ids)
+        shown = await self._list(f"{bodies.KIND}=container") if wanted else []
+        running = [c for c in shown if c["State"] == "running" and c["Labels"][bodies.ID] in wanted]
+        turn, networks, found = asyncio.Semaphore(USAGE_AT_ONCE), dict[str, Any](), dict[str, Stats]()
 
-        async def read(each: dict[str, Any]) -> None:
-            pause = bodies.pause_name(self.node, each["Labels"][bodies.SANDBOX])
+        async def read(labels: dict[str, str]) -> None:
+            pause = bodies.pause_name(self.node, labels[bodies.SANDBOX])
             with contextlib.suppress(EngineError):  # gone since it was listed
                 async with turn:
-                    if pause not in shared:
-                        shared[pause] = await self._stats(pause)
-                    own = await self._stats(each["Id"])
-                if own["memory_stats"]:
-                    found[each["Labels"][bodies.ID]] = bodies.stats_from(own, shared[pause])
+                    if pause not in networks:
+                        networks[pause] = await self._stats(pause)
+                    own = await self._stats(self._name(labels[bodies.ID]))
+                if own["memory_stats"]:  # empty for one that ended meanwhile
+                    found[labels[bodies.ID]] = bodies.stats_from(own, networks[pause])
 
-        await _all(
-            read(each) for each in running if each["State"] == "running" and each["Labels"].get(bodies.ID) in asked
-        )
+        await _all(read(each["Labels"]) for each in running)
         return found
 
     # The engine
