@@ -16,7 +16,6 @@ import time
 from typing import Any
 
 import msgspec
-import nats.errors
 import structlog
 
 from contracts.grants import OPERATOR, USERS
@@ -141,11 +140,12 @@ class Platform:
             stuck = [bus for bus in self._buses if bus.unstored >= 2 and bus.connected.is_set()]
             if not stuck or shutil.disk_usage(self._layout.root).free < STORAGE_ROOM:
                 continue
-            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-                await stuck[0].client.flush(1)
-                log.warning("nats.stores_nothing", action="starting it again", services=[b.service for b in stuck])
-                for bus in stuck:
-                    bus.unstored = 0
+            if not await self._nats.answers():
+                continue
+            log.warning("nats.stores_nothing", action="starting it again", services=[b.service for b in stuck])
+            for bus in stuck:
+                bus.unstored = 0
+            with contextlib.suppress(OSError):
                 await self._nats.stop()
 
     async def _host(self, service: str, instance: str = "") -> Host:

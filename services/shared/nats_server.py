@@ -123,6 +123,19 @@ class NatsServer:
         tail = (self._data / "nats.log").read_text()[-600:] if (self._data / "nats.log").exists() else ""
         raise StateUnavailable(f"nats-server did not start. Its last words: {tail.strip()}")
 
+    async def answers(self, within_s: float = 1.0) -> bool:
+        """Whether it greets a new connection. One that hangs does not; one whose disk is full does, while JetStream,
+        and with it all that asks a stream, answers nothing."""
+        try:
+            async with asyncio.timeout(within_s):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                try:
+                    return (await reader.readline()).startswith(b"INFO ")
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+
     async def stop(self) -> None:
         """Stop it in order."""
         process = self._process

@@ -1,0 +1,17 @@
+"""Whether the embedded nats-server is there: one that hangs, one that ended."""
+
+import os
+import signal
+
+
+async def test_a_server_answers_until_it_hangs_or_ends(nats_platform):
+    server = nats_platform.server
+    assert await server.answers()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        assert not await server.answers(within_s=0.2)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert await server.answers(within_s=10)
+    await server.stop()
+    assert not await server.answers()
