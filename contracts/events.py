@@ -13,7 +13,8 @@ from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
-from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY
+from contracts.records.registry import IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, REPOSITORY
+from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import CLUSTER, SERVICE, TASK, TASK_DEFINITION
 
 EVENTS: dict[Kind[Any], tuple[str, ...]] = {
@@ -57,12 +58,16 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     REPOSITORY: (
         "repository.created.v1",
         "repository.tag_mutability_changed.v1",
+        "repository.scanning_changed.v1",
         "repository.tagged.v1",
         "repository.untagged.v1",
         "repository.deleted.v1",
     ),
     IMAGE: ("image.pushed.v1", "image.deleted.v1"),
     IMAGE_TAG: ("tag.moved.v1", "tag.deleted.v1"),
+    REGISTRY_SETTINGS: ("registry.scanning_changed.v1",),
+    IMAGE_SCAN: ("scan.requested.v1", "image.scanned.v1", "scan.failed.v1", "scan.forgotten.v1"),
+    SCAN_GATE: ("gate.set.v1", "gate.removed.v1"),
     ACCESS_KEY: ("access_key.created.v1", "access_key.deleted.v1", "session.issued.v1", "session.expired.v1"),
     ROLE: ("role.created.v1", "role.updated.v1", "role.deleted.v1"),
     POLICY: ("policy.created.v1", "policy.deleted.v1"),

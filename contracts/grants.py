@@ -10,30 +10,36 @@ from typing import Any
 from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.identity import ACCESS_KEY, POLICY, ROLE
+from contracts.records.registry import IMAGE
+from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
+from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import SET_DESIRED_COUNT
 from contracts.subjects import EVENTS_STREAM, HEARTBEATS
 
 OPERATOR = "operator"
-USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "autoscaler", "edge")
+USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "scanner", "autoscaler", "edge")
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
     "scheduler": (ACCESS_KEY, NODE, TASK_STATUS),
     "agent": (TASK, TASK_DEFINITION),
-    "registry": (ACCESS_KEY, TASK),
+    "registry": (ACCESS_KEY, TASK, IMAGE_SCAN, SCAN_GATE),
     "identity": (ACCESS_KEY,),
     "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
+    "scanner": (IMAGE,),
     "edge": (ACCESS_KEY,),
 }
 """Whose entities a service may read, beside its own."""
 
 CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN),
+    "registry": (START_SCAN, DESCRIBE_FINDINGS),
+    "scanner": (ISSUE_PULL_TOKEN,),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
 }
 """Which commands it may ask for."""
@@ -52,7 +58,9 @@ READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METR
 """Streams that are not state, which it may read with consumers and direct gets of its own."""
 
 
-CONSUMES: dict[str, dict[str, tuple[Kind[Any], ...]]] = {}
+CONSUMES: dict[str, dict[str, tuple[Kind[Any], ...]]] = {
+    "scanner": {"images": (IMAGE,)},
+}
 """Durable consumers on EVENTS: service -> the consumer's name -> the kinds whose changes it acts on."""
 
 

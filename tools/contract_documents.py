@@ -18,11 +18,18 @@ from contracts.records import KINDS
 from contracts.records.logs import LogBatch
 from contracts.records.metrics import MetricBatch, UsageBatch
 from contracts.records.traces import SpanBatch
-from contracts.rpc import discovery, identity, monitor, registry, scheduler
+from contracts.rpc import discovery, identity, monitor, registry, scanner, scheduler
 from tools.asyncapi import asyncapi
 
 ROOT = Path(__file__).resolve().parent.parent / "contracts"
-COMMANDS = (*discovery.COMMANDS, *identity.COMMANDS, *monitor.COMMANDS, *registry.COMMANDS, *scheduler.COMMANDS)
+COMMANDS = (
+    *discovery.COMMANDS,
+    *identity.COMMANDS,
+    *monitor.COMMANDS,
+    *registry.COMMANDS,
+    *scanner.COMMANDS,
+    *scheduler.COMMANDS,
+)
 
 
 def shapes() -> dict[str, type[msgspec.Struct]]:

@@ -1,12 +1,13 @@
 """What is stored: one module per owning service. `KINDS` is the table of all kinds of entities."""
 
 from contracts.kinds import Kind
-from contracts.records import agent, discovery, identity, monitor, registry, scheduler
+from contracts.records import agent, discovery, identity, monitor, registry, scanner, scheduler
 
 KINDS: tuple[Kind, ...] = (
     *scheduler.KINDS,
     *agent.KINDS,
     *registry.KINDS,
+    *scanner.KINDS,
     *identity.KINDS,
     *monitor.KINDS,
     *discovery.KINDS,

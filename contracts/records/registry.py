@@ -68,8 +68,37 @@ class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
     tagged_at: float
 
 
+class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
+    """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
+    wire's names; {}: as it is from the beginning."""
+
+    account: str
+    region: str
+    scanning: dict[str, Any] = {}
+
+
+CONFIGS = frozenset(
+    {
+        "",
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    }
+)
+"""The media types of the configs of images that can be run."""
+
+
+def is_container_image(image: Image) -> bool:
+    """Whether it can be run: it has a config of an image, and layers of files if any. Signatures, bills of materials
+    and the like are manifests too."""
+    if image.manifests or image.config is None or image.config.media_type not in CONFIGS:
+        return False
+    return not image.layers or any(".tar" in layer.media_type for layer in image.layers)
+
+
 REPOSITORY = Kind("registry", "repository", Repository, ("account", "region", "name"))
 IMAGE = Kind("registry", "image", Image, ("account", "region", "repository", "digest"))
 IMAGE_TAG = Kind("registry", "tag", ImageTag, ("account", "region", "repository", "tag"))
 
-KINDS = (REPOSITORY, IMAGE, IMAGE_TAG)
+REGISTRY_SETTINGS = Kind("registry", "settings", RegistrySettings, ("account", "region"))
+
+KINDS = (REPOSITORY, IMAGE, IMAGE_TAG, REGISTRY_SETTINGS)

@@ -26,6 +26,8 @@ from services.shared.settings import SettingsError
 
 DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
 RENEW_BEFORE_S = 600.0
+PULL_TOKEN_S = 30.0
+"""The registry may have the task wait for the scan of its image (20 s) before it answers."""
 
 
 async def choose_runtime(wanted: str) -> str:
@@ -117,7 +119,7 @@ class Images:
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while True:
             try:
-                return await self._bus.call(ISSUE_PULL_TOKEN, request)
+                return await self._bus.call(ISSUE_PULL_TOKEN, request, timeout=PULL_TOKEN_S)
             except CommandRefused as refused:
                 raise CannotPullContainerError(f"{refused.code}: {refused.message}") from refused
             except StateUnavailable as error:

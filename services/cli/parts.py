@@ -24,6 +24,8 @@ from services.monitor.app import MonitorApp
 from services.monitor.settings import MonitorSettings
 from services.registry.app import RegistryApp
 from services.registry.settings import RegistrySettings
+from services.scanner.app import ScannerApp
+from services.scanner.settings import ScannerSettings
 from services.scheduler.app import SchedulerApp
 from services.scheduler.settings import SchedulerSettings
 from services.shared.runner import App, Host
@@ -34,7 +36,18 @@ if TYPE_CHECKING:
 
 MINIMUM_CPU_UNITS = 8192
 
-__all__ = ["agent", "choose_runtime", "discovery", "edge", "identity", "monitor", "purge", "registry", "scheduler"]
+__all__ = [
+    "agent",
+    "choose_runtime",
+    "discovery",
+    "edge",
+    "identity",
+    "monitor",
+    "purge",
+    "registry",
+    "scanner",
+    "scheduler",
+]
 
 
 def identity(host: Host, settings: PlatformSettings) -> App:
@@ -62,6 +75,11 @@ def scheduler(host: Host, settings: PlatformSettings) -> App:
 def discovery(host: Host, settings: PlatformSettings) -> DiscoveryApp:
     """Cloud Map and the DNS; started before the agents, whose tasks resolve through it."""
     return DiscoveryApp(host, load(DiscoverySettings, "ROADSTEAD_DISCOVERY_"))
+
+
+def scanner(host: Host, settings: PlatformSettings) -> App:
+    """Scans of images, gates."""
+    return ScannerApp(host, load(ScannerSettings, "ROADSTEAD_SCANNER_"))
 
 
 def agent(

@@ -84,6 +84,7 @@ class Platform:
         (self._layout.root / "runtime").write_text(runtime + "\n")  # for `down --tasks` on a platform that is gone
         await asyncio.gather(
             self._start(parts.monitor(await self._host("monitor"), self._settings)),
+            self._start(parts.scanner(await self._host("scanner"), self._settings)),
             self._start(parts.scheduler(await self._host("scheduler"), self._settings)),
             *[self._start_agent(parts, zone, runtime) for zone in range(self._settings.zones)],
         )

@@ -13,9 +13,11 @@ from services.registry.api import Ecr
 from services.registry.controllers import Cleaner
 from services.registry.handlers.access import Access
 from services.registry.handlers.cache import ManifestCache
+from services.registry.handlers.gates import Gates
 from services.registry.handlers.images import Images
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.scanning import Scanning
 from services.registry.routes import Distribution
 from services.registry.settings import RegistrySettings
 from services.shared.aws.mount import AwsDoor
@@ -54,13 +56,19 @@ class RegistryApp(App):
         cache = ManifestCache(settings.manifest_cache_mib * 1024 * 1024)
         images = Images(self._store, self._blobs, repositories, cache, host.clock)
         await repositories.clear_orphans()
+        self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         self.parts = RegistryParts(repositories, images, self._blobs, access)
-        self.aws_services = [Ecr(self.parts)]
+        scanning = Scanning(host.bus, self._store, self.gates)
+        self.aws_services = [Ecr(self.parts, scanning)]
         self._distribution = Distribution(self.parts, host.metrics, host.clock)
         self._door = AwsDoor(host, self.aws_services, self._keys)
         self.aws_server = self._door.server
         self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
-        await host.bus.serve(ISSUE_PULL_TOKEN, lambda request: access.issue_pull_token(request, images.digest_of))
+        await host.bus.serve(
+            ISSUE_PULL_TOKEN,
+            lambda request: access.issue_pull_token(request, images.digest_of, self.gates.admit),
+            at_once=True,
+        )
         host.bus.spawn(self.cleaner.run(), "clean")
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -71,7 +79,7 @@ class RegistryApp(App):
         """Let go."""
         if hasattr(self, "_distribution"):
             self._distribution.close()
-        for part in ("_keys", "_store"):
+        for part in ("gates", "_keys", "_store"):
             if hasattr(self, part):
                 await getattr(self, part).close()
         if hasattr(self, "_blobs"):

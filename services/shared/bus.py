@@ -205,8 +205,17 @@ class Bus:
         """Hear what is published on a core subject from now on."""
         return await self.client.subscribe(subject, cb=heard)
 
-    async def serve(self, command: Command[_Request, _Reply], handle: Callable[[_Request], Awaitable[_Reply]]) -> None:
-        """Answer a command. An AwsError becomes CommandRefused at the caller's; anything else `Internal`."""
+    async def serve(
+        self,
+        command: Command[_Request, _Reply],
+        handle: Callable[[_Request], Awaitable[_Reply]],
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """Answer a command. An AwsError becomes CommandRefused at the caller's; anything else `Internal`.
+
+        Requests are answered one after the other; `at_once`: each by itself, for a handler that may wait.
+        """
         if self._micro is None:
             config = nats.micro.ServiceConfig(
                 name=self.service, version="0.1.0", description=f"Roadstead {self.service}"
@@ -226,7 +235,11 @@ class Bus:
                     log.exception("rpc.failed", command=command.subject)
                     await request.respond_error("Internal", f"{type(error).__name__}: {error}")
 
-        await self._micro.add_endpoint(name=command.name, subject=command.subject, handler=answer)
+        async def spawn(request: nats.micro.Request) -> None:
+            self.spawn(answer(request), f"rpc.{command.name}")
+
+        handler = spawn if at_once else answer
+        await self._micro.add_endpoint(name=command.name, subject=command.subject, handler=handler)
         await self.client.flush()  # once this returns the server knows of it, and nobody is told that nobody answers
 
     async def call(

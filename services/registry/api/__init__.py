@@ -3,9 +3,10 @@
 from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
 from services.registry.api.repositories import RepositoryOperations
+from services.registry.api.scanning import ScanningOperations
 
 
-class Ecr(RepositoryOperations, ImageOperations, LayerOperations):
+class Ecr(RepositoryOperations, ImageOperations, LayerOperations, ScanningOperations):
     """The operations of ECR that exist here."""
 
 

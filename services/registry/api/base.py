@@ -6,6 +6,7 @@ from contracts.aws import ecr
 from services.registry.decisions.names import RepositoryId, valid_repository
 from services.registry.handlers import errors
 from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.scanning import Scanning
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 
@@ -15,7 +16,8 @@ class EcrOperations(AwsService):
 
     api = ecr.API
 
-    def __init__(self, parts: RegistryParts) -> None:
+    def __init__(self, parts: RegistryParts, scanning: Scanning) -> None:
+        self._scanning = scanning
         self._repositories, self._images, self._blobs, self._access = parts
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:

@@ -68,13 +68,14 @@ class ImageOperations(EcrOperations):
             if request.next_token or request.max_results:
                 raise AwsError("InvalidParameterException", "imageIds can't be used with nextToken or maxResults")
             found = {image.digest: image for image in (self._image(repository, each) for each in request.image_ids)}
-            return ecr.DescribeImagesResponse(image_details=[_detail(i, tags.get(i.digest)) for i in found.values()])
+            details = [self._detail(image, tags.get(image.digest)) for image in found.values()]
+            return ecr.DescribeImagesResponse(image_details=details)
         status = request.filter.tag_status if request.filter else None
         _only_active(request.filter.image_status if request.filter else None)
         images = [image for image in self._images.all(repository) if _wanted(status, image.digest in tags)]
         taken, token = _page(images, lambda image: (image.digest,), request.max_results, request.next_token)
         return ecr.DescribeImagesResponse(
-            image_details=[_detail(image, tags.get(image.digest)) for image in taken], next_token=token
+            image_details=[self._detail(image, tags.get(image.digest)) for image in taken], next_token=token
         )
 
     async def list_images(self, context: RequestContext, request: ecr.ListImagesRequest) -> ecr.ListImagesResponse:
@@ -155,6 +156,23 @@ class ImageOperations(EcrOperations):
             raise _Failed("ImageTagDoesNotMatchDigest", "The tag does not name the image with this digest")
         return image
 
+    def _detail(self, image: Image, tags: list[str] | None) -> ecr.ImageDetail:
+        status, findings = self._scanning.told(image)
+        return ecr.ImageDetail(
+            registry_id=image.account,
+            repository_name=image.repository,
+            image_digest=image.digest,
+            image_tags=tags,
+            image_size_in_bytes=image.size,
+            image_pushed_at=image.pushed_at,
+            image_scan_status=status,
+            image_scan_findings_summary=findings,
+            image_manifest_media_type=image.media_type,
+            artifact_media_type=artifact_type_of(image),
+            subject_manifest_digest=image.subject,
+            image_status="ACTIVE",
+        )
+
     def _image(self, repository: RepositoryId, each: ecr.ImageIdentifier) -> Image:
         try:
             return self._of_batch(repository, each)
@@ -180,21 +198,6 @@ def _wanted(status: str | None, tagged: bool) -> bool:
 def _only_active(status: str | None) -> None:
     if status not in (None, "ACTIVE", "ANY"):
         raise errors.invalid_parameter("filter.imageStatus", "images can't be archived here")
-
-
-def _detail(image: Image, tags: list[str] | None) -> ecr.ImageDetail:
-    return ecr.ImageDetail(
-        registry_id=image.account,
-        repository_name=image.repository,
-        image_digest=image.digest,
-        image_tags=tags,
-        image_size_in_bytes=image.size,
-        image_pushed_at=image.pushed_at,
-        image_manifest_media_type=image.media_type,
-        artifact_media_type=artifact_type_of(image),
-        subject_manifest_digest=image.subject,
-        image_status="ACTIVE",
-    )
 
 
 def _failure(each: ecr.ImageIdentifier, failed: _Failed) -> ecr.ImageFailure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 from contracts.rpc.registry import IssuePullToken, PullToken
@@ -31,6 +31,9 @@ from services.shared.policies.demands import Demand
 
 DigestOf = Callable[[RepositoryId, str], str | None]
 """The digest that a tag (or digest) of a repository names now; None for none."""
+
+Admit = Callable[[RepositoryId, str | None], Awaitable[None]]
+"""Raises unless the image of this digest may run."""
 
 LAYERS_PATH = "/layers"
 _KEPT = 256
@@ -122,11 +125,12 @@ class Access:
         holds = layer_signature_holds(repository, digest, expires, signature, self._key, self._clock())
         return repository if holds else None
 
-    async def issue_pull_token(self, request: IssuePullToken, digest_of: DigestOf) -> PullToken:
+    async def issue_pull_token(self, request: IssuePullToken, digest_of: DigestOf, admit: Admit) -> PullToken:
         """How an agent pulls an image for a task of this account; `local=False` for images of other registries.
 
         Raises AccessDeniedException for an image of another account, InvalidParameterException for a reference that
-        can't be one.
+        can't be one, and for one that is to run what `admit` raises. It is asked about the very digest that the token
+        names: a tag that moves meanwhile changes nothing.
         """
         reference = parse_reference(request.image, self.hosts())
         if reference is None:
@@ -144,6 +148,8 @@ class Access:
         )
         where = f"{self.pull_host}/{repository.path}"
         digest = digest_of(repository, reference.meant)
+        if request.to_run:
+            await admit(repository, digest)
         return PullToken(
             local=True,
             image=f"{where}{reference.suffix}",

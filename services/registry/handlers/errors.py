@@ -43,6 +43,15 @@ def image_not_found(repository: RepositoryId, digest: str | None, tag: str | Non
     )
 
 
+def scan_not_found(repository: RepositoryId, digest: str, tag: str | None) -> AwsError:
+    """The image was not scanned."""
+    return AwsError(
+        "ScanNotFoundException",
+        f"Image scan does not exist for the image with '{{imageDigest:'{digest}', imageTag:'{tag or 'null'}'}}' in the"
+        f" repository with name '{repository.name}' in the registry with id '{repository.account}'",
+    )
+
+
 def tag_exists(repository: RepositoryId, tag: str) -> AwsError:
     """The tag names an image and may not be moved."""
     return AwsError(

@@ -227,6 +227,9 @@ class ImageStore:
         config_digest = manifest["config"]["digest"]
         config = await self._config(source, config_digest)
         diff_ids, layers = config["rootfs"]["diff_ids"], manifest["layers"]
+        for layer in layers:  # what scanners pass over as no files must not become files here
+            if ".tar" not in layer["mediaType"]:
+                raise CannotPullContainerError(f"{name}: unsupported layer type {layer['mediaType']!r}")
         if len(diff_ids) != len(layers) or len(layers) > MAX_LAYERS:
             counts = f"{len(layers)} layers and {len(diff_ids)} diff ids"
             raise CannotPullContainerError(f"{name}: {counts}; they must be as many, and at most {MAX_LAYERS}")

@@ -1,0 +1,83 @@
+"""Whether an image may run, by the account's scan gates and what its scans found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from contracts.records.registry import Image, is_container_image
+from contracts.records.scanner import SEVERITIES, ImageScan, ScanGate
+
+DEPTH = 4
+"""How far indexes of indexes are followed; beyond, an image is not let through."""
+
+
+class Verdict(NamedTuple):
+    """Why an image may not run; empty: it may. `wait`: that may change by itself, its scan being under way. `unscanned`
+    are the digests that nobody asked to scan."""
+
+    why: str = ""
+    wait: bool = False
+    unscanned: tuple[str, ...] = ()
+
+
+def judged(image: Image, find: Callable[[str], Image | None], depth: int = DEPTH) -> list[Image]:
+    """The images that may run when this one is asked for: itself, or those of an index, all of them. What an index has
+    of attestations, with no layer of files, is passed over: no runtime unpacks it."""
+    if not image.manifests:
+        return [image]
+    if not depth:
+        return [image]
+    found: list[Image] = []
+    for child in image.manifests:
+        known = find(child.digest)
+        if known is not None and (known.manifests or not _attests(known)):
+            found += judged(known, find, depth - 1)
+    return found
+
+
+def _attests(image: Image) -> bool:
+    return bool(image.layers) and not any(".tar" in layer.media_type for layer in image.layers)
+
+
+def judge(gate: ScanGate | None, scans: list[tuple[Image, ImageScan | None]]) -> Verdict:
+    """Whether images may run. What is not known is not let through, and what was found goes before what is not known
+    yet: waiting would not change it."""
+    if gate is None:
+        return Verdict()
+    verdicts = [_judge(gate, image, scan) for image, scan in scans]
+    for verdict in verdicts:
+        if verdict.why and not verdict.wait:
+            return verdict
+    waiting = [verdict for verdict in verdicts if verdict.wait]
+    if not waiting:
+        return Verdict()
+    return Verdict(waiting[0].why, True, tuple(d for verdict in waiting for d in verdict.unscanned))
+
+
+def _judge(gate: ScanGate, image: Image, scan: ImageScan | None) -> Verdict:
+    if not is_container_image(image):
+        return Verdict(f"{image.digest} is no image that can be scanned")
+    if scan is None:
+        return Verdict(f"{image.digest} is not scanned yet", True, (image.digest,))
+    if scan.status == "IN_PROGRESS":
+        return Verdict(f"{image.digest} is not scanned yet", True)
+    if scan.status != "COMPLETE":
+        return Verdict(f"{image.digest} could not be scanned: {scan.description}")
+    if not scan.advisories:
+        return Verdict(f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them")
+    return Verdict(_findings(gate, scan))
+
+
+def _findings(gate: ScanGate, scan: ImageScan) -> str:
+    counts = scan.fixable if gate.fixable_only else scan.counts
+    told = []
+    for severity in reversed(SEVERITIES[SEVERITIES.index(gate.severity) :]):
+        count = counts.get(severity, 0)
+        if not count:
+            continue
+        names = scan.named.get(severity, [])[:count]
+        more = ", …" if count > len(names) else ""
+        named = f" ({', '.join(names)}{more})" if names else ""
+        told.append(f"{count} {severity} finding{'s' if count != 1 else ''}{named}")
+    return "; ".join(told)

@@ -1,0 +1,1 @@
+"""The real outside: the registry, worker processes, files, the index of advisories."""

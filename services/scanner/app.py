@@ -1,0 +1,115 @@
+"""The scanner, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from contracts.records.registry import IMAGE, Image
+from contracts.records.scanner import IMAGE_SCAN, KINDS
+from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
+from services.scanner.adapters.files import Files
+from services.scanner.adapters.registry import open_layers
+from services.scanner.adapters.workers import Workers
+from services.scanner.controllers.scanning import ScanController
+from services.scanner.decisions.tar import Limits
+from services.scanner.handlers.advisories import Advisories, ImportFailed
+from services.scanner.handlers.asking import Asking
+from services.scanner.handlers.scanning import Scans
+from services.scanner.ports import Layers
+from services.scanner.routes import Door
+from services.scanner.settings import ScannerSettings
+from services.shared.consumers import Consumer
+from services.shared.runner import App, Host
+from services.shared.state import Store
+
+log = structlog.get_logger()
+
+MIB = 1 << 20
+
+
+class ScannerApp(App):
+    """Scans every image that is pushed; keeps findings, bills of materials, gates and the index of advisories."""
+
+    name = "scanner"
+
+    def __init__(self, host: Host, settings: ScannerSettings) -> None:
+        super().__init__(host)
+        self._settings = settings
+
+    async def start(self) -> None:
+        """Read what there is, hear of pushes, scan."""
+        host, settings = self.host, self._settings
+        self._files = Files(host.data / "scanner")
+        self._files.trim_layers(settings.layer_cache_mib * MIB)
+        workers = Workers(settings.workers)
+        self.advisories = Advisories(self._files, workers, host.clock)
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
+        )
+        self._store, _ = await asyncio.gather(Store.open(host.bus, KINDS), self.advisories.open())
+        self._files.drop_other_reports(scan.report for scan in self._store.table(IMAGE_SCAN).records())
+        scans = Scans(
+            host.bus,
+            self._store,
+            self._files,
+            workers,
+            self.advisories,
+            self._open_layers,
+            host.clock,
+            _limits(settings),
+        )
+        self._controller = ScanController(self._store, scans, self.advisories, settings.scans)
+        self._store.listen(self._controller.heard)
+        asking = Asking(host.bus, self._store, self._files, self.advisories, scans, host.clock)
+        self._door = Door(self._store, self._files, self.advisories, self._controller.mark_all, host.clock)
+        handlers = {"image.pushed.v1": asking.on_image_pushed, "image.deleted.v1": asking.on_image_deleted}
+        self._consumer = Consumer(host.bus, "images", (IMAGE,), handlers)
+        await self._consumer.start()
+        await host.bus.serve(START_SCAN, asking.start_scan)
+        await host.bus.serve(DESCRIBE_FINDINGS, asking.describe_findings)
+        self._work = [host.bus.spawn(self._controller.run(), "scanning")]
+        if settings.advisories:
+            self._work.append(host.bus.spawn(self._import(Path(settings.advisories)), "import"))
+
+    def _open_layers(self, image: Image) -> Awaitable[Layers]:
+        return open_layers(self.host.bus, self._session, image, self._settings.registry)
+
+    async def _import(self, path: Path) -> None:
+        try:
+            if await self.advisories.import_if_new(path):
+                self._controller.mark_all()
+        except ImportFailed as error:
+            log.error("advisories.not_imported", path=str(path), why=str(error))
+
+    async def stop(self) -> None:
+        """Let go. A scan that is broken off is done by the next start."""
+        if hasattr(self, "_consumer"):
+            await self._consumer.stop()
+        work = getattr(self, "_work", [])
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        if hasattr(self, "_store"):
+            await self._store.close()
+        if hasattr(self, "_session"):
+            await self._session.close()
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """Gates, advisories, reports."""
+        return self._door.routes()
+
+
+def _limits(settings: ScannerSettings) -> Limits:
+    return Limits(
+        unpacked=settings.layer_unpacked_mib * MIB,
+        entries=settings.layer_entries,
+        file=settings.layer_file_mib * MIB,
+        memory=settings.worker_memory_mib * MIB,
+        seconds=settings.layer_seconds,
+    )

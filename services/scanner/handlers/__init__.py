@@ -1,0 +1,1 @@
+"""What happens to scans, gates and advisories; one write each."""

@@ -1,0 +1,227 @@
+"""One scan: read the layers that were not read before, look the packages up, write down what was found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from contracts.kinds import Key
+from contracts.records.registry import IMAGE, Image, is_container_image
+from contracts.records.scanner import IMAGE_SCAN, ImageScan
+from services.scanner.adapters.files import Files
+from services.scanner.adapters.workers import Workers
+from services.scanner.decisions.layers import FORMAT
+from services.scanner.decisions.tar import Limits
+from services.scanner.handlers.advisories import Advisories
+from services.scanner.ports import ImageGone, ImageUnsupported, Layers, ScanFailed, WorkerFailed
+from services.shared import telemetry
+from services.shared.bus import Bus
+from services.shared.clock import Clock
+from services.shared.state import Entry, Store, fetch
+
+log = structlog.get_logger()
+
+OpenLayers = Callable[[Image], Awaitable[Layers]]
+
+
+class _LayerAnswer(msgspec.Struct):
+    """What of a worker's answer matters here; the rest goes on as it is."""
+
+    digest: str = ""
+    format: int = 0
+    refused: str = ""
+    unsupported: str = ""
+
+
+class _MatchAnswer(msgspec.Struct):
+    """What a worker found: the summary, and the report as it is to be kept."""
+
+    note: str
+    packages: int
+    advisories: str
+    counts: dict[str, int]
+    fixable: dict[str, int]
+    named: dict[str, list[str]]
+    report: msgspec.Raw
+
+
+_layer_answer = msgspec.json.Decoder(_LayerAnswer)
+_match_answer = msgspec.json.Decoder(_MatchAnswer)
+
+
+class Scans:
+    """Scans images."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        files: Files,
+        workers: Workers,
+        advisories: Advisories,
+        open_layers: OpenLayers,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._files = files
+        self._workers = workers
+        self._advisories = advisories
+        self._open_layers = open_layers
+        self._clock = clock
+        self._limits = limits
+        self._reading: dict[str, asyncio.Task[bytes]] = {}
+
+    async def scan(self, key: Key, entry: Entry[ImageScan]) -> None:
+        """Scan an image and write what came of it, in the trace that asked for it. Raises NotNow, StateUnavailable."""
+        told = {"repository": key[2], "image": key[3]}
+        with telemetry.continued("scanner.scan", entry.trace, **told) as span:
+            image = await fetch(self._bus, IMAGE, key)
+            if image is None:
+                await self.forget(key)
+                return
+            try:
+                result = await self._result(entry.record, image)
+            except ImageGone:
+                await self.forget(key)
+                return
+            except ScanFailed as error:
+                status = "UNSUPPORTED_IMAGE" if isinstance(error, ImageUnsupported) else "FAILED"
+                log.warning("scan.not_done", repository=key[2], image=key[3], status=status, why=str(error))
+                result = replace(entry.record, status=status, description=str(error), completed_at=self._clock())
+            span.set_attribute("status", result.status)
+            await self._write(key, entry.record, result)
+
+    async def _result(self, scan: ImageScan, image: Image) -> ImageScan:
+        if not is_container_image(image):
+            raise ImageUnsupported("It is no image of layers: its manifests are scanned, not an index or an artifact")
+        elsewhere = [layer.digest for layer in image.layers if layer.external]
+        if elsewhere:
+            raise ImageUnsupported(f"layer {elsewhere[0]} lies elsewhere, not in this registry")
+        digests = list(dict.fromkeys(layer.digest for layer in image.layers))
+        reports = await self._reports(image, digests)
+        feed = _joined([(layer.digest, reports[layer.digest]) for layer in image.layers])
+        index = self._advisories.current
+        with telemetry.span("scanner.match", layers=len(image.layers), advisories=index.version):
+            try:
+                text = await self._workers.run("match", *index.arguments, feed=feed)
+            except (WorkerFailed, TimeoutError) as error:
+                raise ScanFailed(f"its packages could not be matched: {error or 'it took too long'}") from error
+        answer = _match_answer.decode(text)
+        name = await asyncio.to_thread(self._files.keep_report, bytes(answer.report))
+        return replace(
+            scan,
+            status="COMPLETE",
+            description=f"The scan was completed successfully{'; ' if answer.note else '.'}{answer.note}",
+            completed_at=self._clock(),
+            counts=answer.counts,
+            fixable=answer.fixable,
+            named=answer.named,
+            packages=answer.packages,
+            advisories=index.version,
+            advisories_at=index.newest,
+            report=name,
+        )
+
+    async def _reports(self, image: Image, digests: list[str]) -> dict[str, bytes]:
+        """The reports of these layers, read or kept. When one fails, the others are not waited for."""
+        opened: list[asyncio.Task[Layers]] = []
+
+        async def layers() -> Layers:
+            """Leave to read is asked for once, and only when something must be read."""
+            if not opened:
+                opened.append(asyncio.ensure_future(self._open_layers(image)))
+            return await asyncio.shield(opened[0])
+
+        tasks = [asyncio.ensure_future(self._layer(digest, layers)) for digest in digests]
+        try:
+            return dict(zip(digests, await asyncio.gather(*tasks), strict=True))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, *opened, return_exceptions=True)
+
+    async def _layer(self, digest: str, layers: Callable[[], Awaitable[Layers]]) -> bytes:
+        """A layer that several images have is read once, also when they come at the same time."""
+        while True:
+            running = self._reading.get(digest)
+            if running is None:
+                running = self._reading[digest] = asyncio.ensure_future(self._read_layer(digest, layers))
+                running.add_done_callback(lambda _: self._reading.pop(digest, None))
+                try:
+                    return await running
+                except asyncio.CancelledError:
+                    running.cancel()
+                    raise
+            await asyncio.wait([running])
+            if not running.cancelled() and running.exception() is None:
+                return running.result()
+
+    async def _read_layer(self, digest: str, layers: Callable[[], Awaitable[Layers]]) -> bytes:
+        kept = await asyncio.to_thread(self._files.layer, digest)
+        if kept is not None and _is_report(kept, digest):
+            return kept
+        with telemetry.span("scanner.layer", layer=digest) as span:
+            source = await layers()
+            limits = msgspec.json.encode(self._limits._asdict()).decode()
+            try:
+                text = await self._workers.run("layer", limits, feed=source.read(digest))
+            except (WorkerFailed, TimeoutError) as error:
+                raise ScanFailed(f"layer {digest} could not be read: {error or 'it took too long'}") from error
+            answer = _layer_answer.decode(text)
+            if answer.unsupported:
+                raise ImageUnsupported(f"layer {digest}: {answer.unsupported}")
+            if answer.refused or answer.digest != digest:
+                raise ScanFailed(f"layer {digest}: {answer.refused or 'its content has another digest'}")
+            span.set_attribute("report_bytes", len(text))
+        await asyncio.to_thread(self._files.keep_layer, digest, text)
+        return text
+
+    async def _write(self, key: Key, scanned: ImageScan, result: ImageScan) -> None:
+        """One write, unless something newer was asked for meanwhile."""
+        event = "image.scanned.v1" if result.status == "COMPLETE" else "scan.failed.v1"
+
+        def change(old: ImageScan | None) -> ImageScan | None:
+            return result if old == scanned else old
+
+        written = await self._store.update(IMAGE_SCAN, key, change, event)
+        for name in {scanned.report, result.report} - {written.report if written is not None else ""}:
+            self._drop_report(name)
+
+    async def give_up(self, key: Key, scanned: ImageScan, why: str) -> None:
+        """It can't be done, and not for want of somebody else."""
+        failed = replace(scanned, status="FAILED", description=why, completed_at=self._clock())
+        await self._write(key, scanned, failed)
+
+    async def forget(self, key: Key) -> None:
+        """The image is gone."""
+        scan = self._store.table(IMAGE_SCAN).record(*key)
+        if scan is not None:
+            await self._store.delete(IMAGE_SCAN, key, "scan.forgotten.v1")
+            self._drop_report(scan.report)
+
+    def _drop_report(self, name: str) -> None:
+        if name and all(scan.report != name for scan in self._store.table(IMAGE_SCAN).records()):
+            self._files.drop_report(name)
+
+
+def _is_report(text: bytes, digest: str) -> bool:
+    try:
+        answer = _layer_answer.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return (answer.digest, answer.format) == (digest, FORMAT)
+
+
+async def _joined(reports: list[tuple[str, bytes]]) -> AsyncIterator[bytes]:
+    """[[digest, report], …] without reading what is in them."""
+    before = b"["
+    for digest, report in reports:
+        yield b'%s["%s",%s]' % (before, digest.encode(), report)
+        before = b","
+    yield b"[]" if before == b"[" else b"]"

@@ -1,0 +1,126 @@
+"""The scanner's own door: gates, advisories, whole reports. For a person of this machine, and `roadstead`.
+
+Reading is open to whoever reaches the port, as it is with the other services. What changes something takes the key that
+lies in the scanner's directory: a container that reaches the host's loopback must not open its own gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
+from services.scanner.adapters.files import Files
+from services.scanner.decisions import gates
+from services.scanner.handlers.advisories import Advisories, ImportFailed
+from services.shared.clock import Clock
+from services.shared.errors import AwsError
+from services.shared.state import Store
+
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class Door:
+    """The routes."""
+
+    def __init__(
+        self, store: Store, files: Files, advisories: Advisories, imported: Callable[[], None], clock: Clock
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._advisories = advisories
+        self._imported = imported
+        self._clock = clock
+        self._key = files.door_key()
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """All of them."""
+        return [
+            web.get("/gates", self.list_gates),
+            web.put("/gates", self._locked(self.set_gate)),
+            web.delete("/gates", self._locked(self.remove_gate)),
+            web.get("/advisories", self.show_advisories),
+            web.post("/advisories", self._locked(self.import_advisories)),
+            web.get("/scans", self.list_scans),
+            web.get("/scans/{account}/{region}/{digest}/{repository:.+}", self.show_report),
+        ]
+
+    def _locked(self, handler: _Handler) -> _Handler:
+        async def checked(request: web.Request) -> web.Response:
+            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), self._key.encode()):
+                return _refusal(401, f"show the key of {self._files.key} (Authorization: Bearer …)")
+            try:
+                return await handler(request)
+            except gates.BadGate as error:
+                return _refusal(400, str(error))
+            except AwsError as error:
+                return _refusal(503, error.message)
+
+        return checked
+
+    async def list_gates(self, request: web.Request) -> web.Response:
+        """All gates."""
+        return _json({"gates": sorted(self._store.table(SCAN_GATE).records(), key=SCAN_GATE.key_of)})
+
+    async def set_gate(self, request: web.Request) -> web.Response:
+        """Set a gate, or another one in its place. 400 naming the member that is wrong."""
+        gate = gates.read(await request.read(), self._clock())
+        await self._store.update(SCAN_GATE, SCAN_GATE.key_of(gate), lambda old: gate, "gate.set.v1")
+        return _json(gate)
+
+    async def remove_gate(self, request: web.Request) -> web.Response:
+        """Remove the gate of a scope; 404 when there is none."""
+        gate = gates.read(await request.read(), self._clock())
+        key = SCAN_GATE.key_of(gate)
+        known = self._store.table(SCAN_GATE).record(*key)
+        if known is None:
+            return _refusal(404, f"there is no gate of {gate.scope} in {gate.account}, {gate.region}")
+        await self._store.delete(SCAN_GATE, key, "gate.removed.v1")
+        return _json(known)
+
+    async def show_advisories(self, request: web.Request) -> web.Response:
+        """What the index in force says of itself; {} when there is none."""
+        return _json(self._advisories.current.told)
+
+    async def import_advisories(self, request: web.Request) -> web.Response:
+        """Import the advisories under {"path"} of this machine; every image is matched anew then. 422 with the reason
+        when nothing could be imported; what was there stays."""
+        try:
+            told = msgspec.json.decode(await request.read())
+        except msgspec.DecodeError:
+            told = None
+        if not isinstance(told, dict) or not isinstance(told.get("path"), str):
+            return _refusal(400, "path: the file or folder to import is missing")
+        try:
+            answer = await self._advisories.import_from(Path(told["path"]))
+        except ImportFailed as error:
+            return _refusal(422, str(error))
+        self._imported()
+        return _json(answer)
+
+    async def list_scans(self, request: web.Request) -> web.Response:
+        """The newest scan of each image."""
+        return _json({"scans": sorted(self._store.table(IMAGE_SCAN).records(), key=IMAGE_SCAN.key_of)})
+
+    async def show_report(self, request: web.Request) -> web.Response:
+        """All that was found in an image: packages with their layers, findings."""
+        names = (request.match_info[name] for name in ("account", "region", "repository", "digest"))
+        scan = self._store.table(IMAGE_SCAN).record(*names)
+        data = await asyncio.to_thread(self._files.report, scan.report) if scan is not None and scan.report else None
+        if data is None:
+            return _refusal(404, "no report: the image was not scanned")
+        return web.Response(body=data, content_type="application/json")
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _refusal(status: int, why: str) -> web.Response:
+    return web.json_response({"error": why}, status=status)

@@ -1,0 +1,122 @@
+"""What the scanner does in processes of their own: hostile bytes are read here, with limits that the kernel holds.
+
+    python -m services.scanner.worker layer '<limits>'      a layer on stdin, its report on stdout
+    python -m services.scanner.worker match [<index>]       layers' reports on stdin, summary and report on stdout
+    python -m services.scanner.worker import <path> <target> <now>
+    python -m services.scanner.worker meta <index>
+
+Each answers with JSON; a refusal is {"refused": why}. They import the standard library and `packaging` alone, so that
+one is there within some 30 ms and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 18
+
+
+def _limit(memory: int, seconds: int) -> None:
+    os.nice(5)  # what serves goes before
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def layer(limits_json: str) -> dict[str, Any]:
+    """Read a layer; its digest is told too, so that the asker sees that it is the one."""
+    from services.scanner.decisions.layers import read_layer
+    from services.scanner.decisions.tar import LayerRefused, LayerUnsupported, Limits
+
+    limits = Limits(**json.loads(limits_json))
+    _limit(limits.memory, limits.seconds)
+    hashed = hashlib.sha256()
+
+    def chunks() -> Iterator[bytes]:
+        while chunk := sys.stdin.buffer.read1(CHUNK):
+            hashed.update(chunk)
+            yield chunk
+
+    stream = chunks()
+    try:
+        report = read_layer(stream, limits)
+        for _ in stream:  # what follows the end of the tar belongs to the digest
+            pass
+    except LayerUnsupported as error:
+        return {"unsupported": str(error)}
+    except LayerRefused as error:
+        return {"refused": str(error)}
+    except (MemoryError, RecursionError):
+        return {"refused": "reading it takes more memory than it may"}
+    return {"digest": "sha256:" + hashed.hexdigest(), **report}
+
+
+def match(index_path: str = "") -> dict[str, Any]:
+    """Lay the layers on each other and look their packages up. stdin: [[digest, report], …]."""
+    from services.scanner.decisions.layers import merge
+    from services.scanner.decisions.matching import findings, summary, unjudged
+
+    _limit(1 << 30, 120)
+    contents = merge((digest, report) for digest, report in json.load(sys.stdin.buffer))
+    found, odd, meta = [], 0, {}
+    if index_path:
+        from services.scanner.adapters.index import Index, covered
+
+        index = Index(Path(index_path))
+        meta = index.meta()
+        found, odd = findings(contents, index.lookup)
+        note = unjudged(contents, covered(meta), odd)
+    else:
+        note = "no advisories are imported: nothing was judged"
+    told = {"note": note, "packages": len(contents.packages), "advisories": meta.get("version", ""), **summary(found)}
+    packages = [
+        {**installed.package._asdict(), "path": installed.path, "layer": installed.layer}
+        for installed in contents.packages
+    ]
+    report = {"release": contents.release, "advisories": meta.get("version", ""), "note": note}
+    return {**told, "report": {**report, "findings": found, "packages": packages}}
+
+
+def import_(path: str, target: str, now: str) -> dict[str, Any]:
+    """Make an index of a folder of advisories."""
+    from services.scanner.adapters.index import build
+
+    _limit(2 << 30, 3600)
+    try:
+        return build(Path(path), Path(target), float(now))
+    except OSError as error:
+        return {"refused": str(error)}
+
+
+def meta(index_path: str) -> dict[str, Any]:
+    """What an index says of itself."""
+    import sqlite3
+
+    from services.scanner.adapters.index import Index
+
+    try:
+        return Index(Path(index_path)).meta()
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        return {"refused": f"{index_path}: {error}"}
+
+
+WORK: dict[str, Callable[..., dict[str, Any]]] = {"layer": layer, "match": match, "import": import_, "meta": meta}
+
+
+def main() -> int:
+    """Do one piece of work."""
+    answer = WORK[sys.argv[1]](*sys.argv[2:])
+    sys.stdout.write(json.dumps(answer))
+    sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
