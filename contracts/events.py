@@ -10,6 +10,7 @@ from typing import Any
 
 from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCALING_POLICY, SCHEDULED_ACTION
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
@@ -96,6 +97,21 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     ),
     INSTANCE: ("instance.registered.v1", "instance.health_changed.v1", "instance.deregistered.v1"),
     OPERATION: ("operation.succeeded.v1", "operation.forgotten.v1"),
+    SCALABLE_TARGET: (
+        "scalable_target.registered.v1",
+        "scalable_target.settled.v1",
+        "scalable_target.scheduled.v1",
+        "scalable_target.tagged.v1",
+        "scalable_target.deregistered.v1",
+    ),
+    SCALING_POLICY: ("scaling_policy.put.v1", "scaling_policy.deleted.v1"),
+    SCHEDULED_ACTION: ("scheduled_action.put.v1", "scheduled_action.deleted.v1"),
+    SCALING_ACTIVITY: (
+        "scaling_activity.decided.v1",
+        "scaling_activity.started.v1",
+        "scaling_activity.ended.v1",
+        "scaling_activity.forgotten.v1",
+    ),
 }
 """The events of each kind, in the order of an entity's life."""
 

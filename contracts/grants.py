@@ -10,6 +10,7 @@ from typing import Any
 from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.identity import ACCESS_KEY, POLICY, ROLE
+from contracts.records.monitor import METRIC_ALARM
 from contracts.records.registry import IMAGE
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
@@ -19,7 +20,7 @@ from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import SET_DESIRED_COUNT
-from contracts.subjects import EVENTS_STREAM, HEARTBEATS
+from contracts.subjects import EVENTS_STREAM, HEARTBEATS, METRICS
 
 OPERATOR = "operator"
 USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "scanner", "autoscaler", "edge")
@@ -32,6 +33,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
     "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
     "scanner": (IMAGE,),
+    "autoscaler": (ACCESS_KEY, SERVICE, METRIC_ALARM),
     "edge": (ACCESS_KEY,),
 }
 """Whose entities a service may read, beside its own."""
@@ -51,7 +53,11 @@ PUBLISHES: dict[str, tuple[str, ...]] = {
 }
 """What else it may publish."""
 
-HEARS: dict[str, tuple[str, ...]] = {"scheduler": (HEARTBEATS,), "monitor": (HEARTBEATS,)}
+HEARS: dict[str, tuple[str, ...]] = {
+    "scheduler": (HEARTBEATS,),
+    "monitor": (HEARTBEATS,),
+    "autoscaler": (METRICS,),
+}
 """Which core subjects it may subscribe to."""
 
 READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METRICS", EVENTS_STREAM)}

@@ -9,6 +9,9 @@ METRICS_STREAM = "METRICS"
 
 HEARTBEATS = "heartbeat.agent.*"
 
+METRICS = "metrics.*.*"
+"""Every batch of measurements, as it comes: for who only wants to know that something came."""
+
 
 def heartbeat(node: str) -> str:
     """Where an agent says, every few seconds, that its node is alive. Core NATS: nothing is stored."""

@@ -1,7 +1,7 @@
 """What is stored: one module per owning service. `KINDS` is the table of all kinds of entities."""
 
 from contracts.kinds import Kind
-from contracts.records import agent, discovery, identity, monitor, registry, scanner, scheduler
+from contracts.records import agent, autoscaler, discovery, identity, monitor, registry, scanner, scheduler
 
 KINDS: tuple[Kind, ...] = (
     *scheduler.KINDS,
@@ -11,4 +11,5 @@ KINDS: tuple[Kind, ...] = (
     *identity.KINDS,
     *monitor.KINDS,
     *discovery.KINDS,
+    *autoscaler.KINDS,
 )

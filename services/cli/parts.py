@@ -12,6 +12,8 @@ import msgspec
 from services.agent.adapters import choose_runtime, make_runtime
 from services.agent.app import AgentApp
 from services.agent.settings import AgentSettings
+from services.autoscaler.app import AutoscalerApp
+from services.autoscaler.settings import AutoscalerSettings
 from services.discovery.app import DiscoveryApp
 from services.discovery.settings import DiscoverySettings
 from services.edge.adapters import LocalUpstream
@@ -38,6 +40,7 @@ MINIMUM_CPU_UNITS = 8192
 
 __all__ = [
     "agent",
+    "autoscaler",
     "choose_runtime",
     "discovery",
     "edge",
@@ -80,6 +83,11 @@ def discovery(host: Host, settings: PlatformSettings) -> DiscoveryApp:
 def scanner(host: Host, settings: PlatformSettings) -> App:
     """Scans of images, gates."""
     return ScannerApp(host, load(ScannerSettings, "ROADSTEAD_SCANNER_"))
+
+
+def autoscaler(host: Host, settings: PlatformSettings) -> App:
+    """Application Auto Scaling."""
+    return AutoscalerApp(host, load(AutoscalerSettings, "ROADSTEAD_AUTOSCALER_"))
 
 
 def agent(

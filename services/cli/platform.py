@@ -86,6 +86,7 @@ class Platform:
             self._start(parts.monitor(await self._host("monitor"), self._settings)),
             self._start(parts.scanner(await self._host("scanner"), self._settings)),
             self._start(parts.scheduler(await self._host("scheduler"), self._settings)),
+            self._start(parts.autoscaler(await self._host("autoscaler"), self._settings)),
             *[self._start_agent(parts, zone, runtime) for zone in range(self._settings.zones)],
         )
         edge = parts.edge(await self._host("edge"), self._settings, [app for app, _ in self._running])

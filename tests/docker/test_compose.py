@@ -22,7 +22,18 @@ pytestmark = pytest.mark.docker
 
 STAY = {"Delay": 1, "MaxAttempts": 60}
 AGENTS = {"agent-a", "agent-b", "agent-c"}
-SERVICES = {"nats", "identity", "scheduler", "registry", "monitor", "discovery", "scanner", "edge", *AGENTS}
+SERVICES = {
+    "nats",
+    "identity",
+    "scheduler",
+    "registry",
+    "monitor",
+    "discovery",
+    "scanner",
+    "autoscaler",
+    "edge",
+    *AGENTS,
+}
 
 
 class Compose:

@@ -1,0 +1,1 @@
+"""What brings targets to where their policies and schedules want them."""
