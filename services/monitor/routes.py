@@ -1,21 +1,28 @@
-"""Traces and events, for `roadstead trace`, `roadstead top` and whoever else asks over HTTP."""
+"""Traces, events and usage, for `roadstead trace`, `roadstead top` and whoever else asks over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 
 import msgspec
 from aiohttp import web
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from contracts.records.metrics import TaskUsage
 from contracts.records.traces import Span
-from services.monitor.adapters import EventReader, TraceReader
+from services.monitor.adapters.metrics import Measurements
+from services.monitor.adapters.streams import EventReader, TraceReader
 from services.monitor.decisions.logs import HappenedEvent, TraceLine, trace_line
+from services.monitor.decisions.usage import NodeUsage
 from services.shared.errors import StateUnavailable
 from services.shared.http import Query, Route, answer, problem
 
 MOST_TRACES = 200
 MOST_EVENTS = 500
+LATELY_S = 60
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -98,6 +105,71 @@ class Events:
         return answer(EventList(events, last))
 
 
+class NodeTasks(msgspec.Struct, frozen=True):
+    """What the tasks of a node used in the `period_s` seconds up to `at`."""
+
+    node: str
+    at: float
+    period_s: float
+    tasks: list[TaskUsage]
+
+
+class UsageList(msgspec.Struct, frozen=True):
+    """The nodes that spoke lately, by name."""
+
+    nodes: list[NodeTasks]
+
+
+class UsageOfTasks:
+    """GET /usage, as JSON."""
+
+    def __init__(self, measurements: Measurements) -> None:
+        self._measurements = measurements
+
+    async def latest(self, request: web.Request) -> web.Response:
+        """A UsageList: the newest of each node, of the last minute."""
+        return answer(UsageList([NodeTasks(n.node, n.at, n.period_s, n.tasks) for n in _lately(self._measurements)]))
+
+
+def _lately(measurements: Measurements) -> list[NodeUsage]:
+    since = measurements.clock() - LATELY_S
+    return sorted((n for n in measurements.nodes.values() if n.at >= since), key=lambda usage: usage.node)
+
+
+class TaskMetrics(Collector):
+    """The same for Prometheus, beside the service's own metrics at /metrics."""
+
+    _GAUGES = (
+        ("roadstead_task_cpu_units", "CPU used, on average over the last period (1024 = one core)", "cpu_units"),
+        ("roadstead_task_cpu_reserved_units", "CPU reserved (1024 = one core)", "cpu_reserved"),
+        ("roadstead_task_memory_mib", "Memory used, MiB", "memory_mib"),
+        ("roadstead_task_memory_reserved_mib", "Memory reserved, MiB", "memory_reserved"),
+    )
+    _RATES = (
+        ("roadstead_task_network_receive_bytes_per_second", "Received, on average over the last period", "rx_bytes"),
+        ("roadstead_task_network_transmit_bytes_per_second", "Sent, on average over the last period", "tx_bytes"),
+    )
+
+    def __init__(self, measurements: Measurements) -> None:
+        self._measurements = measurements
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what there is, is known when it is asked for."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """A value a task."""
+        nodes = _lately(self._measurements)
+        for rated, table in ((False, self._GAUGES), (True, self._RATES)):
+            for name, text, member in table:
+                family = GaugeMetricFamily(name, text, labels=("cluster", "service", "task", "node", "region"))
+                for node in nodes:
+                    for task in node.tasks:
+                        value = getattr(task, member) / (node.period_s if rated else 1)
+                        family.add_metric((task.cluster, task.service, task.task, node.node, task.region), value)
+                yield family
+
+
 _AWAY = {503: "NATS is away"}
 TRACE_ROUTES = (
     Route(
@@ -132,4 +204,5 @@ EVENT_ROUTES = (
         {400: "`limit` or `after` is no such number", **_AWAY},
     ),
 )
-ROUTES = (*TRACE_ROUTES, *EVENT_ROUTES)
+USAGE_ROUTES = (Route("GET", "/usage", "latest", UsageList, "What each task used in the newest period of its node."),)
+ROUTES = (*TRACE_ROUTES, *EVENT_ROUTES, *USAGE_ROUTES)

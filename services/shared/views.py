@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import nats.errors
@@ -126,6 +126,19 @@ class Table(Generic[R]):
 Listener = Callable[[Change], None]
 
 
+class Followed(Protocol):
+    """What a follower brings up to date: it is told every message of its stream and filter, in order."""
+
+    stream: str
+    _bus: Bus
+
+    def apply(self, subject: str, data: bytes, headers: dict[str, str] | None, sequence: int) -> None:
+        """A message."""
+
+    def forget_missing(self, filter_subject: str, seen: set[str], upto: int) -> None:
+        """After a reading from the beginning, up to a sequence: these subjects were there, no others are."""
+
+
 class View:
     """Tables of some kinds of ONE stream, kept up to date. Open it with `View.open`.
 
@@ -142,7 +155,7 @@ class View:
         self._tables: dict[str, Table[Any]] = {kind.prefix: Table(kind) for kind in kinds}
         self._filters = filters or tuple(f"{kind.prefix}.>" for kind in kinds)
         self._listeners: list[Listener] = []
-        self._followers: list[_Follower] = []
+        self._followers: list[Follower] = []
         self.ready = False
 
     @classmethod
@@ -153,7 +166,7 @@ class View:
         view = cls(bus, kinds, filters)
         if listen is not None:
             view.listen(listen)
-        view._followers = [_Follower(view, f) for f in view._filters]
+        view._followers = [Follower(view, f) for f in view._filters]
         await asyncio.gather(*(follower.start() for follower in view._followers))
         view.ready = True
         return view
@@ -219,15 +232,15 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
-class _Follower:
+class Follower:
     """Follows one filter of a stream with an ephemeral push consumer that it makes anew whenever it may have missed
     something."""
 
-    def __init__(self, view: View, filter_subject: str) -> None:
+    def __init__(self, view: Followed, filter_subject: str, reached: int = 0) -> None:
         self._view = view
         self._bus = view._bus
         self._filter = filter_subject
-        self._reached = 0
+        self._reached = reached
         self._expected = 1
         self._heard = 0.0
         self._generation = 0
@@ -239,7 +252,7 @@ class _Follower:
         self._target = 0
 
     async def start(self) -> None:
-        await self._resume(from_start=True)
+        await self._resume(from_start=not self._reached)
         await asyncio.wait_for(self._caught_up.wait(), 60)
         self._bus.on_reconnect(self._wake.set)
         self._task = self._bus.spawn(self._watch(), f"view.{self._filter}")

@@ -8,7 +8,7 @@ import contextlib
 from contracts.aws import logs
 from contracts.kinds import unescape
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, LogGroup, LogStream
-from services.monitor.adapters import edge_event
+from services.monitor.adapters.streams import edge_event
 from services.monitor.api.places import NO_GROUP, Places, group_arn, group_name, name_in_arn
 from services.monitor.decisions.logs import RETENTION_DAYS, invalid, paged
 from services.shared.aws.context import RequestContext

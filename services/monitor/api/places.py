@@ -9,7 +9,7 @@ import msgspec
 from contracts.kinds import escape, unescape
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, LogGroup
 from contracts.subjects import log_stream
-from services.monitor.adapters import LogReader, edge_event
+from services.monitor.adapters.streams import LogReader, edge_event
 from services.monitor.decisions.logs import invalid
 from services.shared.aws.context import RequestContext
 from services.shared.bus import Bus

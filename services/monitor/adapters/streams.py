@@ -65,6 +65,11 @@ class StreamReader:
         """The newest message on a subject (no wildcard)."""
         return await self._one({"last_by_subj": subject})
 
+    async def since(self, pattern: str, stamp: str) -> Stored | None:
+        """The first message on matching subjects at or after a time (RFC 3339)."""
+        found = await self._get({"start_time": stamp, "next_by_subj": pattern, "batch": 1})
+        return found[0] if found else None
+
     async def _one(self, body: dict[str, object]) -> Stored | None:
         message = await self._bus.request(f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(body))
         headers = message.headers or {}
@@ -86,6 +91,9 @@ class StreamReader:
 
     async def _several(self, pattern: str, start: int) -> list[Stored]:
         body = {"seq": start, "next_by_subj": pattern, "batch": BATCH, "max_bytes": ANSWER_BYTES}
+        return await self._get(body)
+
+    async def _get(self, body: dict[str, object]) -> list[Stored]:
         if not self._bus.connected.is_set():
             raise StateUnavailable()
         client = self._bus.client
