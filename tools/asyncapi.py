@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,13 +10,27 @@ import msgspec
 from contracts.events import EVENTS
 from contracts.kinds import Kind
 from contracts.records import KINDS
+from contracts.records.agent import Heartbeat
+from contracts.records.logs import LogBatch
+from contracts.records.metrics import MetricBatch, UsageBatch
+from contracts.records.traces import SpanBatch
 from contracts.rpc.command import Command
 
 VERSION = "3.0.0"
 
 
+STREAMED: dict[str, tuple[str, type[msgspec.Struct]]] = {
+    "logs.batch": ("logs.{account}.{region}.{group}.{stream}", LogBatch),
+    "traces.batch": ("traces.{trace_id}", SpanBatch),
+    "metrics.batch": ("metrics.{source}.{instance}", MetricBatch),
+    "metrics.usage": ("metrics.agent.{node}", UsageBatch),
+    "heartbeat.agent": ("heartbeat.agent.{node}", Heartbeat),
+}
+"""What is said beside state and commands: the name of its document -> its subject and its shape."""
+
+
 def asyncapi(commands: tuple[Command[Any, Any], ...]) -> dict[str, Any]:
-    """The document: a channel for each kind of entity, its copy in the event log, and each command."""
+    """The document: a channel for each kind of entity, its copy in the event log, each command, and the rest."""
     schemas: dict[str, Any] = {}
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -23,6 +38,8 @@ def asyncapi(commands: tuple[Command[Any, Any], ...]) -> dict[str, Any]:
         _entity(kind, schemas, channels, operations)
     for command in commands:
         _command(command, schemas, channels, operations)
+    for name, (address, shape) in STREAMED.items():
+        _streamed(name, address, shape, schemas, channels, operations)
     return {
         "asyncapi": VERSION,
         "info": {"title": "Roadstead", "version": "0.1.0", "description": "State, events and commands on NATS."},
@@ -62,6 +79,24 @@ def _entity(kind: Kind[Any], schemas: dict[str, Any], channels: dict[str, Any], 
         }
     operations[f"change_{name}"] = {"action": "send", "channel": {"$ref": f"#/channels/state_{name}"}}
     operations[f"follow_{name}"] = {"action": "receive", "channel": {"$ref": f"#/channels/events_{name}"}}
+
+
+def _streamed(
+    document: str,
+    address: str,
+    shape: type[msgspec.Struct],
+    schemas: dict[str, Any],
+    channels: dict[str, Any],
+    operations: dict[str, Any],
+) -> None:
+    name = document.replace(".", "_")
+    fields = re.findall(r"\{(\w+)\}", address)
+    channels[name] = {
+        "address": address,
+        "parameters": {field: {"description": "Escaped as RFC 3986 does."} for field in fields},
+        "messages": {"message": {"payload": _schema(shape, schemas)}},
+    }
+    operations[f"send_{name}"] = {"action": "send", "channel": {"$ref": f"#/channels/{name}"}}
 
 
 def _command(

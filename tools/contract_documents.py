@@ -1,4 +1,5 @@
-"""Writes contracts/schemas (JSON Schema, AsyncAPI) and contracts/samples (a filled record) for every kind and command.
+"""Writes contracts/schemas (JSON Schema, AsyncAPI), contracts/samples (a filled record) for every kind and command,
+contracts/schemas/openapi for each service's own HTTP, and docs/contracts/index.html to read them all.
 
 They are golden: the contract suite compares. A changed sample asks whether the change is one that old readers and
 old messages bear (a new field with a default), or a new version. `--check` says what is stale and exits 1.
@@ -15,13 +16,14 @@ import msgspec
 from msgspec import inspect
 
 from contracts.records import KINDS
-from contracts.records.logs import LogBatch
-from contracts.records.metrics import MetricBatch, UsageBatch
-from contracts.records.traces import SpanBatch
 from contracts.rpc import discovery, identity, monitor, registry, scanner, scheduler
-from tools.asyncapi import asyncapi
+from tools.asyncapi import STREAMED, asyncapi
+from tools.contract_page import page
+from tools.openapi import openapi_documents
 
 ROOT = Path(__file__).resolve().parent.parent / "contracts"
+PAGE = ROOT.parent / "docs" / "contracts" / "index.html"
+FOLDERS = ("samples", "schemas", "schemas/openapi")
 COMMANDS = (
     *discovery.COMMANDS,
     *identity.COMMANDS,
@@ -38,13 +40,7 @@ def shapes() -> dict[str, type[msgspec.Struct]]:
     for command in COMMANDS:
         named[f"{command.subject}.request"] = command.request
         named[f"{command.subject}.reply"] = command.reply
-    return {
-        **named,
-        "logs.batch": LogBatch,
-        "traces.batch": SpanBatch,
-        "metrics.batch": MetricBatch,
-        "metrics.usage": UsageBatch,
-    }
+    return named | {name: shape for name, (_, shape) in STREAMED.items()}
 
 
 def sample(kind: inspect.Type, name: str = "value") -> Any:
@@ -81,8 +77,18 @@ def documents() -> dict[Path, str]:
         schema = msgspec.json.schema(shape)
         written[ROOT / "samples" / f"{name}.json"] = _text(value)
         written[ROOT / "schemas" / f"{name}.json"] = _text(schema)
-    written[ROOT / "schemas" / "asyncapi.json"] = _text(asyncapi(COMMANDS))
+    channels, routes = asyncapi(COMMANDS), openapi_documents()
+    written[ROOT / "schemas" / "asyncapi.json"] = _text(channels)
+    for service, document in routes.items():
+        written[ROOT / "schemas" / "openapi" / f"{service}.json"] = _text(document)
+    schemas = {name: msgspec.json.schema(shape) for name, shape in shapes().items()}
+    written[PAGE] = page(channels, schemas, routes)
     return written
+
+
+def _there() -> set[Path]:
+    """The documents that are there, made of something that still is or not."""
+    return {path for folder in FOLDERS for path in (ROOT / folder).glob("*.json")}
 
 
 def _text(document: Any) -> str:
@@ -92,9 +98,8 @@ def _text(document: Any) -> str:
 def stale() -> list[str]:
     """The documents that are missing, differ, or belong to nothing any more."""
     wanted = documents()
-    there = {path for folder in ("samples", "schemas") for path in (ROOT / folder).glob("*.json")}
     differ = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    return sorted(str(path.relative_to(ROOT)) for path in {*differ, *(there - set(wanted))})
+    return sorted(str(path.relative_to(ROOT.parent)) for path in {*differ, *(_there() - set(wanted))})
 
 
 def main() -> int:
@@ -104,11 +109,10 @@ def main() -> int:
         if names:
             print("Stale: " + ", ".join(names) + ". If old readers bear the change, `make contracts` writes them anew.")
         return 1 if names else 0
-    for folder in ("samples", "schemas"):
-        (ROOT / folder).mkdir(exist_ok=True)
-        for path in (ROOT / folder).glob("*.json"):
-            path.unlink()
+    for path in _there():
+        path.unlink()
     for path, text in documents().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return 0
 

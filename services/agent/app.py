@@ -20,10 +20,12 @@ from services.agent.controllers import Supervisor
 from services.agent.node import NodeParts
 from services.agent.ports import Runtime, RuntimeFailure
 from services.agent.reports import Reports
+from services.agent.routes import ROUTES, NodeRoutes, NodeView
 from services.agent.settings import AgentSettings
 from services.agent.usage import UsageReporter
 from services.shared.bus import Conflict
 from services.shared.errors import StateUnavailable
+from services.shared.http import bind
 from services.shared.runner import App, Host
 from services.shared.settings import SettingsError
 from services.shared.state import Store
@@ -93,11 +95,10 @@ class AgentApp(App):
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """What the node does now, for a person."""
-        return [web.get("/node", self._show)]
+        return bind(ROUTES, NodeRoutes(self._show))
 
-    async def _show(self, request: web.Request) -> web.Response:
-        shown = {"node": self.node, "runtime": self.runtime.name, "tasks": len(self._supervisor)}
-        return web.json_response(shown)
+    def _show(self) -> NodeView:
+        return NodeView(node=self.node, runtime=self.runtime.name, tasks=len(self._supervisor))
 
     async def _register(self) -> None:
         cpu, memory = machine_size(self.settings)

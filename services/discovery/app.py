@@ -14,7 +14,9 @@ from services.discovery.adapters.world import World
 from services.discovery.api import CloudMap
 from services.discovery.controllers.registries import RegistriesController
 from services.discovery.handlers import Names
+from services.discovery.routes import ROUTES, DnsRoutes, DnsView
 from services.discovery.settings import DiscoverySettings
+from services.shared import http
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
 from services.shared.keys import KeyRing
@@ -68,14 +70,13 @@ class DiscoveryApp(App):
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """What the DNS does, for a person; the AWS API on every other path."""
-        return [web.get("/dns", self._show), *self._door.routes()]
+        return [*http.bind(ROUTES, DnsRoutes(self._show)), *self._door.routes()]
 
-    async def _show(self, request: web.Request) -> web.Response:
+    def _show(self) -> DnsView:
         zones = sorted(n.name for n in self.world.namespaces.records() if n.type == "DNS_PRIVATE")
-        shown = {
-            "address": f"{self._settings.dns_host}:{self.dns_port}",
-            "zones": zones,
-            "answered": self.dns.answered,
-            "forwarded": self.dns.forwarded,
-        }
-        return web.json_response(shown)
+        return DnsView(
+            address=f"{self._settings.dns_host}:{self.dns_port}",
+            zones=zones,
+            answered=self.dns.answered,
+            forwarded=self.dns.forwarded,
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 import structlog
 from aiohttp import web
 
@@ -12,6 +11,7 @@ from contracts.aws.index import INDEX
 from services.edge.adapters import HttpUpstream
 from services.edge.decisions import OWNERS, served
 from services.edge.ports import Upstream
+from services.edge.routes import Greeting
 from services.edge.settings import EdgeSettings
 from services.shared.aws.http import AwsHttpRequest, AwsHttpResponse
 from services.shared.aws.ports import KeyLookup
@@ -21,6 +21,7 @@ from services.shared.aws.sigv4 import SigV4Authenticator
 from services.shared.aws.transport import read_request, to_web_response
 from services.shared.aws.wire_errors import error_response
 from services.shared.errors import AwsError, InternalFailure, UnknownOperation
+from services.shared.http import answer
 from services.shared.keys import KeyRing
 from services.shared.runner import App, Handler, Host
 
@@ -89,12 +90,7 @@ class Edge:
             await upstream.close()
 
     def _greeting(self) -> web.Response:
-        body = {
-            "service": "roadstead edge",
-            "about": "The AWS container APIs. Point an AWS client here: --endpoint-url, or AWS_ENDPOINT_URL.",
-            "apis": served(INDEX, set(self._upstreams)),
-        }
-        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+        return answer(Greeting(apis=served(INDEX, set(self._upstreams))))
 
 
 def _refusal(error: AwsError, request_id: str, request: AwsHttpRequest, route: Route | None) -> AwsHttpResponse:

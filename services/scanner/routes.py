@@ -8,21 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
+from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE, ImageScan, ScanGate
 from services.scanner.adapters.files import Files
 from services.scanner.decisions import gates
 from services.scanner.handlers.advisories import Advisories, ImportFailed
 from services.shared.clock import Clock
 from services.shared.errors import AwsError
+from services.shared.http import Handler, Route, answer, bind
 from services.shared.state import Store
 
-_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+class Refused(msgspec.Struct, frozen=True):
+    """Why not."""
+
+    error: str
+
+
+class GateList(msgspec.Struct, frozen=True):
+    """All gates."""
+
+    gates: list[ScanGate]
+
+
+class ScanList(msgspec.Struct, frozen=True):
+    """The newest scan of each image."""
+
+    scans: list[ImageScan]
+
+
+class ImportFrom(msgspec.Struct, frozen=True):
+    """The file or folder of this machine to import."""
+
+    path: str
 
 
 class Door:
@@ -40,18 +63,12 @@ class Door:
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """All of them."""
-        return [
-            web.get("/gates", self.list_gates),
-            web.put("/gates", self._locked(self.set_gate)),
-            web.delete("/gates", self._locked(self.remove_gate)),
-            web.get("/advisories", self.show_advisories),
-            web.post("/advisories", self._locked(self.import_advisories)),
-            web.get("/scans", self.list_scans),
-            web.get("/scans/{account}/{region}/{digest}/{repository:.+}", self.show_report),
-        ]
+        return bind(ROUTES, self)
 
-    def _locked(self, handler: _Handler) -> _Handler:
-        async def checked(request: web.Request) -> web.Response:
+    def locked(self, handler: Handler) -> Handler:
+        """The handler, for those who show the key."""
+
+        async def checked(request: web.Request) -> web.StreamResponse:
             scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), self._key.encode()):
                 return _refusal(401, f"show the key of {self._files.key} (Authorization: Bearer …)")
@@ -66,13 +83,13 @@ class Door:
 
     async def list_gates(self, request: web.Request) -> web.Response:
         """All gates."""
-        return _json({"gates": sorted(self._store.table(SCAN_GATE).records(), key=SCAN_GATE.key_of)})
+        return answer(GateList(sorted(self._store.table(SCAN_GATE).records(), key=SCAN_GATE.key_of)))
 
     async def set_gate(self, request: web.Request) -> web.Response:
         """Set a gate, or another one in its place. 400 naming the member that is wrong."""
         gate = gates.read(await request.read(), self._clock())
         await self._store.update(SCAN_GATE, SCAN_GATE.key_of(gate), lambda old: gate, "gate.set.v1")
-        return _json(gate)
+        return answer(gate)
 
     async def remove_gate(self, request: web.Request) -> web.Response:
         """Remove the gate of a scope; 404 when there is none."""
@@ -82,11 +99,11 @@ class Door:
         if known is None:
             return _refusal(404, f"there is no gate of {gate.scope} in {gate.account}, {gate.region}")
         await self._store.delete(SCAN_GATE, key, "gate.removed.v1")
-        return _json(known)
+        return answer(known)
 
     async def show_advisories(self, request: web.Request) -> web.Response:
         """What the index in force says of itself; {} when there is none."""
-        return _json(self._advisories.current.told)
+        return answer(self._advisories.current.told)
 
     async def import_advisories(self, request: web.Request) -> web.Response:
         """Import the advisories under {"path"} of this machine; every image is matched anew then. 422 with the reason
@@ -98,15 +115,15 @@ class Door:
         if not isinstance(told, dict) or not isinstance(told.get("path"), str):
             return _refusal(400, "path: the file or folder to import is missing")
         try:
-            answer = await self._advisories.import_from(Path(told["path"]))
+            imported = await self._advisories.import_from(Path(told["path"]))
         except ImportFailed as error:
             return _refusal(422, str(error))
         self._imported()
-        return _json(answer)
+        return answer(imported)
 
     async def list_scans(self, request: web.Request) -> web.Response:
         """The newest scan of each image."""
-        return _json({"scans": sorted(self._store.table(IMAGE_SCAN).records(), key=IMAGE_SCAN.key_of)})
+        return answer(ScanList(sorted(self._store.table(IMAGE_SCAN).records(), key=IMAGE_SCAN.key_of)))
 
     async def show_report(self, request: web.Request) -> web.Response:
         """All that was found in an image: packages with their layers, findings."""
@@ -118,9 +135,55 @@ class Door:
         return web.Response(body=data, content_type="application/json")
 
 
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
-
-
 def _refusal(status: int, why: str) -> web.Response:
-    return web.json_response({"error": why}, status=status)
+    return answer(Refused(why), status)
+
+
+_LOCK = {401: "the key is missing or wrong", 503: "NATS is away"}
+ROUTES = (
+    Route("GET", "/gates", "list_gates", GateList, "All gates."),
+    Route(
+        "PUT",
+        "/gates",
+        "set_gate",
+        ScanGate,
+        "Set a gate, or another one in its place.",
+        errors={400: "a member is wrong; says which", **_LOCK},
+        problem=Refused,
+        body=gates.Wire,
+        locked=True,
+    ),
+    Route(
+        "DELETE",
+        "/gates",
+        "remove_gate",
+        ScanGate,
+        "Remove the gate of a scope; what it was.",
+        errors={400: "a member is wrong; says which", 404: "there is none", **_LOCK},
+        problem=Refused,
+        body=gates.Wire,
+        locked=True,
+    ),
+    Route("GET", "/advisories", "show_advisories", dict, "What the index in force says of itself; {} without one."),
+    Route(
+        "POST",
+        "/advisories",
+        "import_advisories",
+        dict,
+        "Import advisories; every image is matched anew then.",
+        errors={400: "the path is missing", 422: "nothing could be imported; what was there stays", **_LOCK},
+        problem=Refused,
+        body=ImportFrom,
+        locked=True,
+    ),
+    Route("GET", "/scans", "list_scans", ScanList, "The newest scan of each image."),
+    Route(
+        "GET",
+        "/scans/{account}/{region}/{digest}/{repository:.+}",
+        "show_report",
+        dict,
+        "All that was found in an image: packages with their layers, findings.",
+        errors={404: "the image was not scanned"},
+        problem=Refused,
+    ),
+)

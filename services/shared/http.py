@@ -6,11 +6,13 @@ routes = bind(ROUTES, overview)          # aiohttp's; the handler is the method 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -25,7 +27,8 @@ class Query(msgspec.Struct, frozen=True):
 class Route(msgspec.Struct, frozen=True):
     """One route. `handler` names the method that answers it; `response` is the Struct of the answer, None when it is
     not JSON (then `media` says what it is). `errors`: status -> when; their body is `Problem`, unless `problem` says
-    another."""
+    another. `body` is the Struct that the request brings. `locked`: it takes a key; the handlers' owner has a method
+    `locked` that puts the lock before one."""
 
     method: str
     path: str
@@ -37,6 +40,8 @@ class Route(msgspec.Struct, frozen=True):
     status: int = 200
     media: str = "application/json"
     problem: type | None = None
+    body: type | None = None
+    locked: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -76,7 +81,12 @@ COMMON = (
 
 def bind(routes: Iterable[Route], owner: object) -> list[web.RouteDef]:
     """The table as aiohttp takes it. AttributeError when `owner` lacks a handler."""
-    return [web.route(route.method, route.path, getattr(owner, route.handler)) for route in routes]
+    return [web.route(route.method, route.path, _handler(route, owner)) for route in routes]
+
+
+def _handler(route: Route, owner: Any) -> Handler:
+    handler: Handler = getattr(owner, route.handler)
+    return owner.locked(handler) if route.locked else handler
 
 
 def answer(body: object, status: int = 200) -> web.Response:
