@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from contracts.grants import USERS
 from services.shared.http import COMMON, Problem, Route
 
+SERVICES = Path(__file__).resolve().parent.parent / "services"
 VERSION = "3.1.0"
 _REFERENCE = "#/components/schemas/{name}"
 _REASONS = {200: "OK", 201: "made", 202: "taken", 204: "nothing to say"}
@@ -27,7 +29,7 @@ def openapi_documents() -> dict[str, dict[str, Any]]:
 
 
 def _is_there(service: str) -> bool:
-    return importlib.util.find_spec(f"services.{service}") is not None
+    return (SERVICES / service / "app.py").is_file()
 
 
 def tables(service: str) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
