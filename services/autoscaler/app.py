@@ -13,9 +13,11 @@ from services.autoscaler.adapters.world import World
 from services.autoscaler.api import ApplicationAutoScaling
 from services.autoscaler.controllers.leading import Leader
 from services.autoscaler.handlers import Scaling
+from services.autoscaler.routes import ROUTES, TargetRoutes, TargetsView, TargetView
 from services.autoscaler.settings import AutoscalerSettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
+from services.shared.http import bind
 from services.shared.keys import KeyRing
 from services.shared.leases import Lease
 from services.shared.runner import App, Host
@@ -58,19 +60,19 @@ class AutoscalerApp(App):
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Who scales what; the AWS API on every other path."""
-        return [web.get("/targets", self._show), *self._door.routes()]
+        return [*bind(ROUTES, TargetRoutes(self._show)), *self._door.routes()]
 
-    async def _show(self, request: web.Request) -> web.Response:
+    def _show(self) -> TargetsView:
         targets = [
-            {
-                "resource": target.resource,
-                "region": target.region,
-                "min": target.min_capacity,
-                "max": target.max_capacity,
-                "desired": service.desired_count if service is not None else None,
-            }
+            TargetView(
+                resource=target.resource,
+                region=target.region,
+                min=target.min_capacity,
+                max=target.max_capacity,
+                desired=service.desired_count if service is not None else None,
+            )
             for target in self.world.targets.records()
             for service in [self.world.service(target)]
         ]
-        shown = sorted(targets, key=lambda target: str(target["resource"]))
-        return web.json_response({"leading": self.leader.leading, "targets": shown})
+        shown = sorted(targets, key=lambda target: target.resource)
+        return TargetsView(leading=self.leader.leading, targets=shown)
