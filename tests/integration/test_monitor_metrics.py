@@ -127,8 +127,8 @@ async def test_values_are_added_up_by_period(stage):
 async def test_values_with_counts_and_statistic_sets_and_percentiles(stage):
     await stage.put(datum(Values=[1.0, 100.0], Counts=[99.0, 1.0]))
     (point,) = await stage.statistics(ExtendedStatistics=["p50", "p99.5"])
-    assert point["ExtendedStatistics"]["p50"] == pytest.approx(1, rel=0.01)
-    assert point["ExtendedStatistics"]["p99.5"] == pytest.approx(100, rel=0.01)
+    assert point["ExtendedStatistics"]["p50"] == pytest.approx(1, rel=0.02)
+    assert point["ExtendedStatistics"]["p99.5"] == pytest.approx(100, rel=0.02)
     sums = {"SampleCount": 4.0, "Sum": 10.0, "Minimum": 1.0, "Maximum": 5.0}
     await stage.put(datum(name="Sets", StatisticValues=sums, Unit="Seconds"))
     (point,) = await stage.statistics("Sets")
@@ -175,20 +175,20 @@ async def test_expressions_are_evaluated(stage):
 
 async def test_bad_requests_are_refused_by_name(stage):
     now = time.time()
-    wrong = "InvalidParameterValueException"
+    wrong = "InvalidParameterValue"
     for data, code in (
         (datum(1.0, time=now - 15 * 86400), wrong),
         (datum(1.0, time=now + 3 * 3600), wrong),
         (datum(1.0, StorageResolution=5), wrong),
         (datum(Values=[1.0], Counts=[1.0, 2.0]), wrong),
         (datum(1e200), wrong),
-        (datum(), "MissingRequiredParameterException"),
-        (datum(1.0, Values=[1.0]), "InvalidParameterCombinationException"),
+        (datum(), "MissingParameter"),
+        (datum(1.0, Values=[1.0]), "InvalidParameterCombination"),
     ):
         assert (await stage.refused("put_metric_data", Namespace="Shop", MetricData=[data]), data) == (code, data)
     query = {"Id": "e", "Expression": "nothing * 2"}
     span = {"StartTime": at(MINUTE), "EndTime": at(MINUTE + 60)}
-    assert await stage.refused("get_metric_data", MetricDataQueries=[query], **span) == "ValidationException"
+    assert await stage.refused("get_metric_data", MetricDataQueries=[query], **span) == "ValidationError"
 
 
 async def test_what_was_acknowledged_is_there_after_a_restart(stage):

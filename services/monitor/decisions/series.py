@@ -14,9 +14,10 @@ COARSE = ((60, DAY), (300, WEEK))
 """(seconds a bucket, seconds it is kept), beside a tier of the series' own resolution, which is kept three hours."""
 LATE_S = WEEK
 
-GAMMA = math.log(1.01)
-"""Bins of a distribution are 1 % wide: a percentile is right within half a percent."""
-MOST_BINS = 128
+GAMMA = math.log(1.02)
+"""Bins of a distribution are 2 % wide: a percentile is right within one percent."""
+MOST_BINS = 512
+BINS_KEPT = HOURS_3
 _POINT_BYTES = 40
 _BIN_BYTES = 100
 
@@ -120,21 +121,24 @@ class Tier:
             self._times.insert(place, time)
             for column in self._columns:
                 column.insert(place, 0.0)
-        self._set(place, bucket)
+        self._set(place, bucket, newest)
         self._trim(newest - self.kept)
 
     def _at(self, place: int) -> Sums:
         values = (column[place] for column in self._columns)
         return Sums(*values, self._bins.get(self._times[place]))
 
-    def _set(self, place: int, bucket: Sums) -> None:
+    def _set(self, place: int, bucket: Sums, newest: float) -> None:
         values = (bucket.count, bucket.sum, bucket.minimum, bucket.maximum)
         for column, value in zip(self._columns, values, strict=True):
             column[place] = value
-        if bucket.bins is not None and len(bucket.bins) <= MOST_BINS:
-            self._bins[self._times[place]] = bucket.bins
+        time = self._times[place]
+        if bucket.bins is not None and len(bucket.bins) <= MOST_BINS and time > newest - BINS_KEPT:
+            self._bins[time] = bucket.bins
         else:
-            self._bins.pop(self._times[place], None)
+            self._bins.pop(time, None)
+        while self._bins and (first := next(iter(self._bins))) <= newest - BINS_KEPT:
+            del self._bins[first]
 
     def _trim(self, before: float) -> None:
         gone = bisect_left(self._times, before)
