@@ -50,7 +50,7 @@ def state(cloudwatch) -> str:
 
 
 def test_a_busy_container_shows_its_load_and_sets_off_the_alarm(cloudwatch):
-    until(lambda: state(cloudwatch) == "ALARM", 90)
+    until(lambda: state(cloudwatch) == "ALARM", seconds=90, every=0.2)
     now = datetime.now(UTC)
     points = cloudwatch.get_metric_statistics(
         Namespace="AWS/ECS",
@@ -79,7 +79,7 @@ def test_what_runs_is_listed_as_container_insights(cloudwatch):
 
 def test_the_alarm_ends_with_the_load(ecs, cloudwatch):
     ecs.update_service(cluster=CLUSTER, service="busy", desiredCount=0)
-    until(lambda: state(cloudwatch) == "OK", 90)
+    until(lambda: state(cloudwatch) == "OK", seconds=90, every=0.2)
     history = cloudwatch.describe_alarm_history(AlarmName="busy", HistoryItemType="StateUpdate")["AlarmHistoryItems"]
     assert [line["HistorySummary"] for line in history][:1] == ["Alarm updated from ALARM to OK"]
     assert time.time() - history[0]["Timestamp"].timestamp() < 120
