@@ -55,7 +55,7 @@ def make_runtime(settings: AgentSettings, data: Path) -> Runtime:
     if settings.runtime == "docker":
         from services.agent.runtimes.docker import DockerRuntime
 
-        return DockerRuntime(node, url=settings.docker_host, home=data)
+        return DockerRuntime(node, url=settings.docker_host, home=data, dns=settings.dns)
     if settings.runtime == "oci":
         from services.agent.runtimes.oci import OciRuntime
         from services.agent.runtimes.oci.settings import OciSettings

@@ -12,8 +12,8 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     and falls back to the image on the node when the registry is away; `prefer-cached` asks only for what is not here.
     `task_volumes`: where the volumes of a task alone lie (`bind` under the data directory, `named` by the runtime).
     `subnet`: the IPv4 network of the node's tasks (oci; empty: a free one). `docker_host`: the engine's URL (docker;
-    empty: what the docker command would use). `dns`: the resolver of the node's tasks, `127.0.0.1:port` on this machine
-    (oci; empty: what the machine itself asks). Times are in seconds;
+    empty: what the docker command would use). `dns`: `host:port` of what tasks resolve names with (empty: what the
+    machine or the engine asks); for oci an address of this machine. Times are in seconds;
     `usage_s`: how often the usage of the tasks is told.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.docker.platforms import forget_images, run
 
 pytestmark = pytest.mark.docker
 
+PAGE = "by its own address"
 SUBNETS = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 
 
@@ -20,7 +22,7 @@ SUBNETS = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 def platform() -> Iterator[Roadstead]:
     with roadstead(runtime="docker", zones=2) as platform:
         serve = File("#!/bin/sh\necho serving\nexec httpd -f -p 80 -h /www\n", mode=0o755)
-        image = busybox_image({"/www/index.html": File("by its own address"), "/serve": serve})
+        image = busybox_image({"/www/index.html": File(PAGE), "/serve": serve})
         ecs = platform.client("ecs")
         ecs.create_cluster(clusterName="up")
         ecs.register_task_definition(**sleeper(platform.push(image, "up/web"), "/serve"))
@@ -29,9 +31,9 @@ def platform() -> Iterator[Roadstead]:
     forget_images(registry_port)
 
 
-def start(platform: Roadstead) -> str:
+def start(platform: Roadstead, **given: Any) -> str:
     answer = platform.client("ecs").run_task(
-        cluster="up", taskDefinition="sleeper", launchType="FARGATE", networkConfiguration=SUBNETS
+        cluster="up", taskDefinition="sleeper", launchType="FARGATE", networkConfiguration=SUBNETS, **given
     )
     return answer["tasks"][0]["taskArn"]
 
@@ -62,7 +64,30 @@ def page(task: dict) -> str:
 def test_a_task_has_an_address_of_its_own(platform: Roadstead) -> None:
     first, second = (described(platform, start(platform), "RUNNING") for _ in range(2))
     assert address(first) != address(second)
-    assert (page(first), page(second)) == ("by its own address", "by its own address")
+    assert (page(first), page(second)) == (PAGE, PAGE)
+
+
+def test_tasks_find_each_other_by_name(platform: Roadstead) -> None:
+    cloud_map = platform.client("servicediscovery", inject_host_prefix=False)
+    operation = cloud_map.create_private_dns_namespace(Name="up.local", Vpc="vpc-local")["OperationId"]
+    namespace = cloud_map.get_operation(OperationId=operation)["Operation"]["Targets"]["NAMESPACE"]
+    records = {"NamespaceId": namespace, "DnsRecords": [{"Type": "A", "TTL": 5}]}
+    registry = cloud_map.create_service(Name="web", DnsConfig=records)["Service"]["Arn"]
+    ecs = platform.client("ecs")
+    ecs.create_service(
+        cluster="up",
+        serviceName="web",
+        taskDefinition="sleeper",
+        desiredCount=1,
+        launchType="FARGATE",
+        networkConfiguration=SUBNETS,
+        serviceRegistries=[{"registryArn": registry}],
+    )
+    ask = f"until wget -qO /tmp/got http://web.up.local/; do sleep 0.2; done; grep -q '{PAGE}' /tmp/got && exit 42"
+    overrides = {"containerOverrides": [{"name": "main", "command": ["sh", "-c", ask]}]}
+    task = start(platform, overrides=overrides)
+    assert described(platform, task, "STOPPED")["containers"][0]["exitCode"] == 42
+    ecs.delete_service(cluster="up", service="web", force=True)
 
 
 def test_two_platforms_of_one_engine_leave_each_others_tasks_alone(platform: Roadstead) -> None:
@@ -70,7 +95,7 @@ def test_two_platforms_of_one_engine_leave_each_others_tasks_alone(platform: Roa
     described(platform, task, "RUNNING")
     with roadstead(runtime="docker", zones=2):
         pass
-    assert page(described(platform, task, "RUNNING")) == "by its own address"
+    assert page(described(platform, task, "RUNNING")) == PAGE
 
 
 def test_tasks_survive_the_platform_and_those_that_did_not_are_known(platform: Roadstead) -> None:
@@ -82,4 +107,4 @@ def test_tasks_survive_the_platform_and_those_that_did_not_are_known(platform: R
     run("docker", "kill", *(each for each in name.split() if not each.endswith(".pause")))
     platform.up("--zones", "2", "--runtime", "docker")
     assert described(platform, dies, "STOPPED")["containers"][0]["exitCode"] == 137
-    assert page(described(platform, lives, "RUNNING")) == "by its own address"
+    assert page(described(platform, lives, "RUNNING")) == PAGE

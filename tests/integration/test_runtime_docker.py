@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -15,6 +18,33 @@ from tests.builders.images import busybox_image
 from tests.integration.runtime_suite import Node, RuntimeSuite
 
 NETWORK = "roadstead-suite"
+
+
+@contextlib.contextmanager
+def resolver() -> Iterator[str]:
+    """A DNS server for whom every name is 10.9.8.7; where it listens."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    asked, asker = listening.recvfrom(4096)
+                    if not asked:
+                        return
+                    end = asked.index(b"\0", 12) + 5
+                    head = asked[:2] + b"\x85\x80" + b"\0\1\0\1\0\0\0\0"
+                    record = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + bytes((10, 9, 8, 7))
+                    listening.sendto(head + asked[12:end] + record, asker)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", listening.getsockname())
+            answering.join()
 
 
 def docker(*arguments: str) -> list[str]:
@@ -64,6 +94,28 @@ class TestDockerRuntime(RuntimeSuite):
                 await runtime.destroy()
                 await runtime.aclose()
         assert docker("network", "ls", "--quiet", "--filter", f"name={shared}") == []
+
+    async def test_tasks_resolve_names_through_the_node_s_resolver(self, node: Node) -> None:
+        with resolver() as upstream:
+            runtime = DockerRuntime(f"suite-{secrets.token_hex(4)}", network=NETWORK, dns=upstream)
+            await runtime.start()
+            here = Node(runtime, node.image)
+            try:
+                sandbox = await here.sandbox()
+                asked = "nslookup -type=a backend.shop.local"
+                first = await here.run(sandbox, asked)
+                await runtime.wait(first)
+                assert "Address: 10.9.8.7" in [line.text for line in await here.lines(first)]
+                again = DockerRuntime(runtime.node, network=NETWORK, dns=upstream)
+                await again.start()
+                await runtime.aclose()
+                assert await again.sandboxes() == [sandbox]  # an agent that is back answers where the first one did
+                here.runtime = again
+                second = await here.run(sandbox, asked)
+                assert "Address: 10.9.8.7" in [line.text for line in await here.lines(second)]
+            finally:
+                await here.close()
+                await here.runtime.aclose()
 
     async def test_a_new_agent_adopts_what_stands(self, node: Node) -> None:
         sandbox = await node.sandbox(labels={"task": "t1"}, memory_mib=32)

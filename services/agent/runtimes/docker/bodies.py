@@ -43,8 +43,9 @@ def pause_name(node: str, sandbox_id: str) -> str:
     return container_name(node, sandbox_id, ".pause")
 
 
-def pause_body(spec: SandboxSpec, node: str, network: str) -> dict[str, Any]:
-    """POST /containers/create for a sandbox."""
+def pause_body(spec: SandboxSpec, node: str, network: str, resolver: str = "") -> dict[str, Any]:
+    """POST /containers/create for a sandbox. `resolver` is asked by a sandbox with an address of its own, unless the
+    task names others."""
     published = spec.ports if spec.network_mode == "bridge" else []
     exposed = {f"{port.container_port}/{port.protocol}": {} for port in spec.ports}
     bindings: dict[str, list[dict[str, str]]] = {}
@@ -63,7 +64,7 @@ def pause_body(spec: SandboxSpec, node: str, network: str) -> dict[str, Any]:
         "HostConfig": {
             "NetworkMode": network if own_address else spec.network_mode,
             "PortBindings": bindings,
-            "Dns": spec.dns_servers,
+            "Dns": spec.dns_servers or [resolver] * bool(resolver and own_address),
             "DnsSearch": spec.dns_search,
             "ExtraHosts": [f"{name}:{address}" for name, address in spec.extra_hosts.items()],
             "ReadonlyRootfs": True,

@@ -13,18 +13,19 @@ from services.agent.runtimes.docker import pause
 def listen(pid: int, sandbox_id: str, address: str, port: int) -> list[socket.socket]:
     """A listening socket that the network of the pause process reaches at address:port; the address is put on its
     loopback, so nobody else does. Empty where the process or the packet rules are out of reach."""
-    if not _is_pause(pid, sandbox_id):
+    if not is_pause(pid, sandbox_id):
         return []
     from services.agent.runtimes.inside import listen_inside
     from services.agent.runtimes.oci.syscalls import enter_network
 
     with contextlib.suppress(RuntimeFailure):
-        return [listen_inside(lambda: enter_network(f"/proc/{pid}/ns/net"), address, port)]
+        return listen_inside(lambda: enter_network(f"/proc/{pid}/ns/net"), address, port)
     return []
 
 
-def _is_pause(pid: int, sandbox_id: str) -> bool:
-    # A pid of another process namespace may be anybody's here, so the process must be what the sandbox runs.
+def is_pause(pid: int, sandbox_id: str) -> bool:
+    """Whether this process is seen here, and is what holds the sandbox's network: a pid of another process namespace
+    may be anybody's."""
     with contextlib.suppress(OSError):
         return pid > 1 and Path(f"/proc/{pid}/cmdline").read_bytes() == f"{pause.PROGRAM}\0{sandbox_id}\0".encode()
     return False

@@ -33,6 +33,7 @@ from services.agent.ports import (
 from services.agent.runtimes.docker import bodies, execs, logs, namespaces
 from services.agent.runtimes.docker.engine import Engine, EngineError, failing_as
 from services.agent.runtimes.docker.images import Images
+from services.agent.runtimes.docker.names import ADDRESS, Names
 from services.agent.runtimes.docker.networks import Network
 
 NETWORK = "roadstead-tasks"
@@ -53,13 +54,21 @@ class DockerRuntime:
     name = "docker"
 
     def __init__(
-        self, node: str, *, url: str = "", network: str = NETWORK, subnet: str = "", home: Path | None = None
+        self,
+        node: str,
+        *,
+        url: str = "",
+        network: str = NETWORK,
+        subnet: str = "",
+        home: Path | None = None,
+        dns: str = "",
     ) -> None:
         self.node = f"{node}.{_short(home)}" if home else node
         self._engine = Engine(url)
         self._images = Images(self._engine)
         self._network = Network(self._engine, network, subnet)
         self._sandboxes: dict[str, _Known] = {}
+        self._names = Names(dns) if dns else None
 
     async def start(self) -> None:
         """As the port says."""
@@ -76,6 +85,8 @@ class DockerRuntime:
 
     async def aclose(self) -> None:
         """As the port says."""
+        if self._names is not None:
+            self._names.close()
         await self._engine.close()
 
     async def destroy(self) -> None:
@@ -96,16 +107,32 @@ class DockerRuntime:
 
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox:
         """As the port says."""
-        name = bodies.pause_name(self.node, spec.id)
         with failing_as(RuntimeFailure):
-            try:
-                await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id))
-            except EngineError as error:
-                if error.status != 404:
-                    raise
-                await self._provide()  # somebody pruned the image or the network
-                await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id))
-            return self._know(await self._show(name))
+            sandbox = await self._stand(spec)
+            if not self._resolves(spec) or self._serve_names(sandbox):
+                return sandbox
+            self._names = None  # it would ask a resolver that is not there, and so would all others
+            await self._remove(bodies.pause_name(self.node, spec.id))
+            return await self._stand(spec)
+
+    async def _stand(self, spec: SandboxSpec) -> Sandbox:
+        name = bodies.pause_name(self.node, spec.id)
+        resolver = ADDRESS if self._resolves(spec) else ""
+        try:
+            await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id, resolver))
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            await self._provide()  # somebody pruned the image or the network
+            await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id, resolver))
+        return self._know(await self._show(name))
+
+    def _resolves(self, spec: SandboxSpec) -> bool:
+        return self._names is not None and not spec.dns_servers and spec.network_mode in ("awsvpc", "bridge")
+
+    def _serve_names(self, sandbox: Sandbox) -> bool:
+        pid = self._sandboxes[sandbox.id].pid
+        return self._names is not None and namespaces.is_pause(pid, sandbox.id) and self._names.serve(sandbox.id, pid)
 
     async def _stand_up(self, name: str, body: dict[str, Any]) -> None:
         await self._create(name, body)
@@ -131,12 +158,18 @@ class DockerRuntime:
             await _all(self._remove(each) for each, kind in kinds.items() if kind != "sandbox")
             await _all(self._remove(each) for each, kind in kinds.items() if kind == "sandbox")
         self._sandboxes.pop(sandbox_id, None)
+        if self._names is not None:
+            self._names.forget(sandbox_id)
 
     async def sandboxes(self) -> list[Sandbox]:
         """As the port says."""
         with failing_as(RuntimeFailure):
             found = await self._list(f"{bodies.KIND}=sandbox")
-            return [self._know(shown) for shown in await self._show_all(found)]
+            known = [(self._know(shown), shown) for shown in await self._show_all(found)]
+        for sandbox, shown in known:
+            if ADDRESS in (shown["HostConfig"].get("Dns") or ()):
+                self._serve_names(sandbox)
+        return [sandbox for sandbox, _ in known]
 
     def listen(self, sandbox: Sandbox, address: str, port: int) -> list[socket.socket]:
         """As the port says. Works where the agent is root in the engine's own process and network namespaces."""

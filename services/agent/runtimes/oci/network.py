@@ -130,7 +130,7 @@ class Network:
 
     def listen(self, sandbox_id: str, address: str, port: int) -> socket.socket:
         """A listening TCP socket inside the namespace, at an address that is put on its lo. Raises RuntimeFailure."""
-        return listen_inside(lambda: syscalls.enter_network(self.namespace(sandbox_id)), address, port)
+        return listen_inside(lambda: syscalls.enter_network(self.namespace(sandbox_id)), address, port)[0]
 
     def purge(self, sandbox_ids: set[str], addresses: set[str]) -> None:
         """Remove namespaces and veths of this node that belong to none of these sandboxes."""
