@@ -53,7 +53,7 @@ class Watcher:
             services=state.get("services", ()),
             tasks=tasks,
             task_count=max(len(tasks), sum(node["tasks"] for node in state.get("nodes", ()))),
-            usage={each["task"]: each for each in usage.get("tasks", ())},
+            usage={each["task"]: each for node in usage.get("nodes", ()) for each in node["tasks"]},
             urls=self._urls(info, missing),
             events=list(self._events),
             missing=missing,

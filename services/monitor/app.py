@@ -14,7 +14,16 @@ from services.monitor.adapters.streams import EventReader, LogReader, TraceReade
 from services.monitor.api import CloudWatch, Logs
 from services.monitor.controllers.alarms import AlarmController
 from services.monitor.handlers import Answers
-from services.monitor.routes import EVENT_ROUTES, TRACE_ROUTES, USAGE_ROUTES, Events, TaskMetrics, Traces, UsageOfTasks
+from services.monitor.routes import (
+    EVENT_ROUTES,
+    TRACE_ROUTES,
+    USAGE_ROUTES,
+    Events,
+    TaskMetrics,
+    Traces,
+    UsageOfTasks,
+    measure_app_runner,
+)
 from services.monitor.settings import MonitorSettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
@@ -41,6 +50,7 @@ class MonitorApp(App):
         self._measurements = await Measurements.open(host.bus, host.clock, host.instance, budget)
         self._usage = UsageOfTasks(self._measurements)
         host.metrics.registry.register(TaskMetrics(self._measurements))
+        measure_app_runner(host.metrics, self._measurements)
         self._keys = await KeyRing.open(self.host.bus)
         self._traces = Traces(TraceReader(self.host.bus))
         self._events = Events(EventReader(self.host.bus))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 from aiohttp import web
@@ -19,6 +19,7 @@ from services.monitor.decisions.logs import HappenedEvent, TraceLine, trace_line
 from services.monitor.decisions.usage import NodeUsage
 from services.shared.errors import StateUnavailable
 from services.shared.http import Query, Route, answer, problem
+from services.shared.metrics import Metrics
 
 MOST_TRACES = 200
 MOST_EVENTS = 500
@@ -168,6 +169,32 @@ class TaskMetrics(Collector):
                         value = getattr(task, member) / (node.period_s if rated else 1)
                         family.add_metric((task.cluster, task.service, task.task, node.node, task.region), value)
                 yield family
+
+
+def measure_app_runner(metrics: Metrics, measurements: Measurements) -> None:
+    """The newest samples of App Runner's services for Prometheus, by service."""
+
+    def newest(name: str, rated: bool = False) -> Callable[[], dict[tuple[str, ...], float]]:
+        def look() -> dict[tuple[str, ...], float]:
+            since = measurements.clock() - LATELY_S
+            return {
+                (sample.dimensions.get("ServiceName", ""),): sample.sum
+                / (batch.period_s if rated else sample.count or 1)
+                for batch in measurements.batches.values()
+                if batch.at >= since and batch.period_s
+                for sample in batch.samples
+                if (sample.namespace, sample.name) == ("AWS/AppRunner", name)
+            }
+
+        return look
+
+    for name, text, sample, rated in (
+        ("instances", "Active instances of an App Runner service", "ActiveInstances", False),
+        ("in_flight", "Requests in flight, on average over the last period", "Concurrency", False),
+        ("requests_per_second", "Requests, on average over the last period", "Requests", True),
+        ("server_errors_per_second", "5xx answers, on average over the last period", "5xxStatusResponses", True),
+    ):
+        metrics.observed(f"app_runner_{name}", text, ("service",), newest(sample, rated))
 
 
 _AWAY = {503: "NATS is away"}

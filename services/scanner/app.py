@@ -68,6 +68,7 @@ class ScannerApp(App):
         self._store.listen(self._controller.heard)
         asking = Asking(host.bus, self._store, self._files, self.advisories, scans, host.clock)
         self._door = Door(self._store, self._files, self.advisories, self._controller.mark_all, host.clock)
+        self._door.measure(host.metrics)
         handlers = {"image.pushed.v1": asking.on_image_pushed, "image.deleted.v1": asking.on_image_deleted}
         self._consumer = Consumer(host.bus, "images", (IMAGE,), handlers)
         await self._consumer.start()

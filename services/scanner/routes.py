@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from services.scanner.handlers.advisories import Advisories, ImportFailed
 from services.shared.clock import Clock
 from services.shared.errors import AwsError
 from services.shared.http import Handler, Route, answer, bind
+from services.shared.metrics import Metrics
 from services.shared.state import Store
 
 
@@ -64,6 +66,20 @@ class Door:
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """All of them."""
         return bind(ROUTES, self)
+
+    def measure(self, metrics: Metrics) -> None:
+        """Tell Prometheus how many scans and findings there are."""
+        metrics.observed("scans", "Images by the status of their scan", ("status",), self._count_scans)
+        metrics.observed("findings", "Findings in all scanned images", ("severity",), self._count_findings)
+
+    def _count_scans(self) -> dict[tuple[str, ...], float]:
+        return dict(Counter((scan.status,) for scan in self._store.table(IMAGE_SCAN).records()))
+
+    def _count_findings(self) -> dict[tuple[str, ...], float]:
+        counted: Counter[tuple[str, ...]] = Counter()
+        for scan in self._store.table(IMAGE_SCAN).records():
+            counted.update({(severity,): count for severity, count in scan.counts.items()})
+        return dict(counted)
 
     def locked(self, handler: Handler) -> Handler:
         """The handler, for those who show the key."""

@@ -41,6 +41,7 @@ class SchedulerApp(App):
         self._door = AwsDoor(host, self.aws_services, self._keys)
         self.aws_server = self._door.server
         self._overview = Overview(self.world)
+        self._overview.measure(host.metrics)
         workloads = Workloads(self.world)
         await host.bus.serve(PUT_WORKLOAD, workloads.put)
         await host.bus.serve(DELETE_WORKLOAD, workloads.delete)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 
 import msgspec
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 from services.scheduler.adapters import Joined, World
 from services.scheduler.decisions import life
 from services.shared.http import Query, Route, answer, problem
+from services.shared.metrics import Metrics
 
 MOST_TASKS = 1000
 
@@ -99,6 +101,32 @@ class Overview:
             tasks=len(self._world.tasks),
             latest_tasks=self._tasks(tasks) if tasks else [],
         )
+
+    def measure(self, metrics: Metrics) -> None:
+        """Tell Prometheus how many there are of what."""
+        metrics.observed("nodes", "Nodes, by whether they are heard of", ("state",), self._count_nodes)
+        metrics.observed("tasks", "Tasks that are not over, by their last status", ("status",), self._count_tasks)
+        metrics.observed(
+            "service_tasks",
+            "Tasks of a service, wanted and running",
+            ("cluster", "service", "kind"),
+            self._count_services,
+        )
+
+    def _count_nodes(self) -> dict[tuple[str, ...], float]:
+        counted = Counter("ready" if self._world.connected(n.node) else "silent" for n in self._world.nodes.records())
+        return {(state,): counted[state] for state in ("ready", "silent")}
+
+    def _count_tasks(self) -> dict[tuple[str, ...], float]:
+        joined = (each for node in self._world.nodes.records() for each in self._world.tasks_on(node.node))
+        return dict(Counter((life.last_status(*each),) for each in joined if not life.over(*each)))
+
+    def _count_services(self) -> dict[tuple[str, ...], float]:
+        return {
+            (each.cluster, each.name, kind): count
+            for each in self._services()
+            for kind, count in (("desired", each.desired), ("running", each.running))
+        }
 
     def _nodes(self) -> list[NodeState]:
         shown = []

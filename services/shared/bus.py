@@ -82,6 +82,8 @@ class Bus:
         self._listeners: list[Callable[[], None]] = []
         self.unstored = 0
         """Durable publishes in a row that a connected NATS did not answer: it is what a stream on a full disk does."""
+        self.waiting: dict[str, int] = {}
+        """By what is followed: how many messages NATS still had for it when it gave out the last one."""
         self._micro: nats.micro.Service | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 

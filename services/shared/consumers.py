@@ -118,6 +118,7 @@ class Consumer:
 
     async def _handle(self, message: Msg) -> None:
         headers = message.headers or {}
+        self._bus.waiting[self._name] = int(message.reply.split(".")[-1])
         name = headers.get("Event", "")
         handler = self._handlers.get(name)
         if handler is None:

@@ -65,8 +65,22 @@ class Host:
         self.instance = instance
         self.clock = clock
         self.metrics = metrics or Metrics(bus.service)
+        if metrics is None:
+            self._tell_of_the_bus()
         self.http_port = 0
         """The port of the service's HTTP server: bound, so known, before the service starts."""
+
+    def _tell_of_the_bus(self) -> None:
+        bus = self.bus
+        self.metrics.observed(
+            "nats_connected", "Whether NATS is there (1 or 0)", (), lambda: {(): float(bus.connected.is_set())}
+        )
+        self.metrics.observed(
+            "nats_waiting_messages",
+            "Messages NATS still had for a follower when it gave out the last one",
+            ("followed",),
+            lambda: {(name,): count for name, count in bus.waiting.items()},
+        )
 
 
 class App:

@@ -334,6 +334,7 @@ class Follower:
             self._wake.set()
             return
         self._expected += 1
+        self._bus.waiting[self._filter] = pending
         self._view.apply(message.subject, message.data, headers, sequence)
         self._reached = max(self._reached, sequence)
         if self._seen is not None:

@@ -39,6 +39,8 @@ class Measurements:
     def __init__(self, bus: Bus, clock: Clock, instance: str, budget_bytes: int) -> None:
         self.store = MetricStore(budget_bytes)
         self.nodes: dict[str, NodeUsage] = {}
+        self.batches: dict[str, MetricBatch] = {}
+        """The newest batch of each source, for those who ask what is now."""
         self.clock = clock
         self._bus = bus
         self._subject = metrics("monitor", instance)
@@ -106,6 +108,7 @@ class Measurements:
                 touched = self._take_usage(_decode_usage(data))
             else:
                 batch = _decode_samples(data)
+                self.batches[batch.source] = batch
                 touched = add_samples(self.store, batch.samples, batch.at)
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("metrics.unreadable", subject=subject, sequence=sequence, error=str(error))
