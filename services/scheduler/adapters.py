@@ -28,7 +28,7 @@ from contracts.subjects import HEARTBEATS
 from services.scheduler.decisions import life
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.names import container_instance_id
-from services.scheduler.decisions.placement import Candidate, Holding, Ledger
+from services.scheduler.decisions.placement import ZONE, Candidate, Holding, Ledger
 from services.scheduler.settings import SchedulerSettings
 from services.shared.bus import Bus
 from services.shared.clock import Clock
@@ -220,9 +220,11 @@ class World:
             memory=node.memory_mib,
             kind=node.capacity_kind,
             network_modes=node.network_modes,
-            attributes=node.attributes,
+            attributes={ZONE: node.zone, "ecs.os-type": "linux", **node.attributes},
             usable=not node.draining,
             connected=connected,
+            agent_version=node.agent_version,
+            registered_at=node.registered_at,
         )
         self._candidates[node.node] = (sequence, made)
         return made

@@ -195,7 +195,7 @@ async def test_an_awsvpc_task_shows_its_network_interface(stage):
             "RunTask",
             {"taskDefinition": "web", "placementConstraints": [{"type": "memberOf", "expression": "a > b"}]},
             "InvalidParameterException",
-            "not supported",
+            "is invalid.",
         ),
         ("StopTask", {"task": "0" * 32}, "InvalidParameterException", "The referenced task was not found."),
         ("DescribeTasks", {"tasks": []}, "InvalidParameterException", "Tasks cannot be empty."),

@@ -11,8 +11,9 @@ from contracts.records.scheduler import Cluster
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.shapes import instance_arn
 from services.scheduler.decisions import life, names
-from services.scheduler.decisions.expressions import parse
 from services.scheduler.decisions.pages import page
+from services.scheduler.decisions.placement import Demand, facts_of
+from services.scheduler.decisions.query import Expression, parse
 from services.scheduler.handlers import node_attributes
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -26,15 +27,24 @@ class ContainerInstances(EcsBase):
     ) -> ecs.ListContainerInstancesResponse:
         """The ARNs of container instances, all but for the given status and filter expression."""
         cluster = self._seen_cluster(context, request.cluster)
-        expressions = parse(request.filter) if request.filter else []
+        expression = parse(request.filter) if request.filter else None
         arns = sorted(
             instance_arn(cluster.account, cluster.region, cluster.name, node.node)
             for node in self.world.nodes.records()
             if request.status in (None, _status(node))
-            and all(e.holds(node_attributes(self.world, node.node)) for e in expressions)
+            and (expression is None or self._holds(cluster, node, expression))
         )
         shown, token = page(arns, request.next_token, request.max_results)
         return ecs.ListContainerInstancesResponse(container_instance_arns=shown, next_token=token)
+
+    def _holds(self, cluster: Cluster, node: Node, expression: Expression) -> bool:
+        entry = self.world.nodes.get(node.node)
+        if entry is None:
+            return False
+        scope = f"{cluster.account}/{cluster.region}/{cluster.name}/"
+        candidate = self.world.candidate(entry.record, entry.sequence)
+        demand = Demand(scope=scope, expressions=(expression,))
+        return expression.holds(facts_of(candidate, self.world.ledger.usage(node.node), demand))
 
     async def describe_container_instances(
         self, context: RequestContext, request: ecs.DescribeContainerInstancesRequest

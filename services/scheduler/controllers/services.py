@@ -151,12 +151,9 @@ class ServiceController:
             task_plan = self._task_plan(service, deployment, capacity)
             if task_plan is None:
                 break
-            ids = fresh_ids(count)
-            for chunk in range(0, count, AT_ONCE):
-                tasks, refusal = await start_tasks(self._world, task_plan, ids[chunk : chunk + AT_ONCE])
-                started += [task.id for task in tasks]
-                if refusal is not None:
-                    break
+            tasks, refused = await start_tasks(self._world, task_plan, fresh_ids(count))
+            refusal = refused or refusal
+            started += [task.id for task in tasks]
         told = [messages.started(service.name, started)] if started else []
         if refusal is not None:
             self._starved.add(SERVICE.key_of(service))

@@ -7,14 +7,14 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-placement.html
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from services.scheduler.decisions.expressions import Expression
+from services.scheduler.decisions.query import Expression, Facts, asks_attributes_only
 
+_REMEMBERED = 64
 ZONE = "ecs.availability-zone"
 
 
@@ -30,10 +30,13 @@ class Candidate(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = {}
     usable: bool = True
     connected: bool = True
+    agent_version: str = ""
+    registered_at: float = 0.0
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """What a task needs. `kind` is FARGATE, FARGATE_SPOT, EC2 or EXTERNAL; `strategy` pairs of type and field."""
+    """What a task needs. `kind` is FARGATE, FARGATE_SPOT, EC2 or EXTERNAL; `strategy` pairs of type and field; `group`
+    is the task group with `scope`, its cluster, before it."""
 
     cpu: int = 0
     memory: int = 0
@@ -41,6 +44,7 @@ class Demand(msgspec.Struct, frozen=True):
     network_mode: str = "bridge"
     kind: str = "FARGATE"
     group: str = ""
+    scope: str = ""
     distinct: bool = False
     expressions: tuple[Expression, ...] = ()
     strategy: tuple[tuple[str, str], ...] = ()
@@ -91,6 +95,7 @@ class Ledger:
     def __init__(self) -> None:
         self._holdings: dict[Hashable, Holding] = {}
         self._usage: dict[str, Usage] = {}
+        self._suiting: dict[tuple[Expression, ...], dict[str, tuple[Mapping[str, str], bool]]] = {}
 
     def hold(self, key: Hashable, holding: Holding) -> None:
         """Reserve for a task; once more with the same key replaces."""
@@ -113,6 +118,23 @@ class Ledger:
         """What is reserved on a node; only to be read."""
         return self._usage.get(node, _NOTHING)
 
+    def suiting(self, expressions: tuple[Expression, ...], nodes: Iterable[Candidate]) -> list[Candidate]:
+        """The nodes whose attributes satisfy all of these, which ask for attributes only. Remembered while a node's
+        attributes are the same mapping."""
+        if expressions not in self._suiting and len(self._suiting) >= _REMEMBERED:
+            del self._suiting[next(iter(self._suiting))]
+        known = self._suiting.setdefault(expressions, {})
+        found = []
+        for node in nodes:
+            remembered = known.get(node.name)
+            if remembered is None or remembered[0] is not node.attributes:
+                facts = Facts(attributes_of(node))
+                holds = all(expression.holds(facts) for expression in expressions)
+                remembered = known[node.name] = (node.attributes, holds)
+            if remembered[1]:
+                found.append(node)
+        return found
+
     def occupied(self) -> list[str]:
         """The nodes on which something is reserved."""
         return [node for node, usage in self._usage.items() if usage.tasks]
@@ -129,22 +151,6 @@ class Refusal(msgspec.Struct, frozen=True):
         return ranked[0] if ranked else None
 
 
-def place(demand: Demand, nodes: Iterable[Candidate], ledger: Ledger, seed: str = "") -> str | Refusal:
-    """The name of the node to put one task on. `seed` decides where the strategy is `random`."""
-    reasons: dict[str, str] = {}
-    fitting: list[Candidate] = []
-    for node in nodes:
-        reason = refuses(node, demand, ledger.usage(node.name))
-        if reason:
-            reasons[node.name] = reason
-        else:
-            fitting.append(node)
-    if not fitting:
-        return Refusal(reasons)
-    exact = [node for node in fitting if node.kind == demand.kind]
-    return _best(exact or fitting, demand, ledger, seed)
-
-
 def refuses(node: Candidate, demand: Demand, used: Usage) -> str | None:
     """Why this node does not take the task, in ECS' words, or None."""
     if not node.connected or not node.usable:
@@ -153,59 +159,64 @@ def refuses(node: Candidate, demand: Demand, used: Usage) -> str | None:
         return "ATTRIBUTE"
     if demand.network_mode not in node.network_modes:
         return "ATTRIBUTE"
-    if demand.expressions and not all(e.holds(attributes_of(node)) for e in demand.expressions):
-        return "MemberOf placement constraint unsatisfied"
-    if demand.distinct and used.groups.get(demand.group):
-        return "DistinctInstance placement constraint unsatisfied"
     if used.cpu + demand.cpu > node.cpu:
         return "RESOURCE:CPU"
     if used.memory + demand.memory > node.memory:
         return "RESOURCE:MEMORY"
     if demand.ports and any(port in used.ports for port in demand.ports):
         return "RESOURCE:PORTS"
+    if demand.distinct and used.groups.get(demand.group):
+        return "DistinctInstance placement constraint unsatisfied"
+    if demand.expressions:
+        facts = facts_of(node, used, demand)
+        for expression in demand.expressions:
+            if not expression.holds(facts):
+                return "MemberOf placement constraint unsatisfied"
     return None
 
 
-def attributes_of(node: Candidate) -> dict[str, str]:
+def attributes_of(node: Candidate) -> Mapping[str, str]:
     """The node's attributes, those that ECS itself gives among them."""
+    if ZONE in node.attributes:
+        return node.attributes
     return {ZONE: node.zone, "ecs.os-type": "linux", **node.attributes}
 
 
-def _best(nodes: list[Candidate], demand: Demand, ledger: Ledger, seed: str) -> str:
-    usages = {node.name: ledger.usage(node.name) for node in nodes}
-    steps: list[Callable[[Candidate], float]] = []
-    for kind, field in demand.strategy or (("spread", ZONE),):
-        steps.append(_step(kind, field, nodes, usages, demand, seed))
+class _Groups:
+    """The task groups on a node, those of one cluster, by their bare names."""
 
-    def rank(node: Candidate) -> tuple[object, ...]:
-        used = usages[node.name]
-        return (*(step(node) for step in steps), used.groups.get(demand.group, 0), _load(node, used), node.name)
+    def __init__(self, groups: Mapping[str, int], scope: str) -> None:
+        self._groups = groups
+        self._scope = scope
 
-    return min(nodes, key=rank).name
+    def __contains__(self, group: object) -> bool:
+        return f"{self._scope}{group}" in self._groups
 
+    def __iter__(self) -> Iterator[str]:
+        return (g.removeprefix(self._scope) for g in self._groups if g.startswith(self._scope))
 
-def _step(
-    kind: str, field: str, nodes: list[Candidate], usages: dict[str, Usage], demand: Demand, seed: str
-) -> Callable[[Candidate], float]:
-    if kind == "random":
-        return lambda node: zlib.crc32(f"{seed}{node.name}".encode())
-    if kind == "binpack":
-        if field == "memory":
-            return lambda node: node.memory - usages[node.name].memory
-        return lambda node: node.cpu - usages[node.name].cpu
-    counts: Counter[str] = Counter()
-    for node in nodes:
-        counts[_field(node, field)] += usages[node.name].groups.get(demand.group, 0)
-    return lambda node: counts[_field(node, field)]
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
 
 
-def _field(node: Candidate, field: str) -> str:
+def facts_of(node: Candidate, used: Usage, demand: Demand) -> Facts:
+    """The node as the demand's expressions see it."""
+    if all(asks_attributes_only(expression) for expression in demand.expressions):
+        return Facts(attributes_of(node))
+    known = {
+        "agentConnected": "true" if node.connected else "false",
+        "agentVersion": node.agent_version,
+        "ec2InstanceId": node.name,
+        "registeredAt": str(node.registered_at),
+        "runningTasksCount": str(used.tasks),
+    }
+    return Facts(attributes_of(node), _Groups(used.groups, demand.scope), known)
+
+
+def field_of(node: Candidate, field: str) -> str:
+    """The value that a strategy's field has for a node."""
     if field == ZONE:
         return node.zone
     if field in ("instanceId", "host"):
         return node.name
     return attributes_of(node).get(field, "")
-
-
-def _load(node: Candidate, used: Usage) -> float:
-    return max(used.cpu / node.cpu if node.cpu else 1.0, used.memory / node.memory if node.memory else 1.0)

@@ -15,12 +15,15 @@ from services.scheduler.adapters import World
 from services.scheduler.decisions.capacity import Capacity
 from services.scheduler.decisions.expressions import Placing, read
 from services.scheduler.decisions.names import DEFAULT_CLUSTER, new_id
-from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, place, refuses
+from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, refuses
+from services.scheduler.decisions.ranking import Batch
 from services.scheduler.decisions.task_definitions import needs
 from services.shared.errors import AwsError
 from services.shared.state import Conflict
 
 _ATTEMPTS = 64
+_AT_ONCE = 64
+"""How many writes are under way at a time."""
 CLUSTER_NOT_FOUND = ("ClusterNotFoundException", "Cluster not found.")
 
 
@@ -44,6 +47,7 @@ class TaskPlan(msgspec.Struct, frozen=True):
     def demand(self) -> Demand:
         """What one of them needs of a node."""
         need = needs(self.definition.definition, self.overrides)
+        scope = f"{self.cluster.account}/{self.cluster.region}/{self.cluster.name}/"
         own = read(self.definition.definition.get("placementConstraints", ()), ())
         return Demand(
             cpu=need.cpu,
@@ -51,7 +55,8 @@ class TaskPlan(msgspec.Struct, frozen=True):
             ports=need.ports,
             network_mode=self.definition.definition.get("networkMode", "bridge"),
             kind=self.capacity.kind,
-            group=f"{self.cluster.account}/{self.cluster.region}/{self.cluster.name}/{self.group}",
+            group=f"{scope}{self.group}",
+            scope=scope,
             distinct=self.placing.distinct,
             expressions=(*own.expressions, *self.placing.expressions),
             strategy=self.placing.strategy,
@@ -66,13 +71,13 @@ async def start_tasks(
     Raises StateUnavailable; what was reserved for a task that was not written is let go.
     """
     demand = plan.demand()
-    nodes = world.candidates()
+    batch = Batch(demand, world.candidates(), world.ledger, seed=ids[0] if ids else "")
     placed: list[Task] = []
     refusal: Refusal | None = None
     for task_id in ids:
-        chosen = place(demand, nodes, world.ledger, seed=task_id)
-        if isinstance(chosen, Refusal):
-            refusal = chosen
+        chosen = batch.next()
+        if chosen is None:
+            refusal = batch.refusal()
             break
         placed.append(_claim(world, plan, demand, task_id, chosen))
     return await _write(world, placed, trace), refusal
@@ -135,10 +140,17 @@ async def _write(world: World, tasks: list[Task], trace: str | None) -> list[Tas
 
     if len(tasks) == 1:
         return [await write(tasks[0])]
-    written = await asyncio.gather(*(write(task) for task in tasks), return_exceptions=True)
-    for result in written:
-        if isinstance(result, BaseException):
-            raise result
+    written: list[Task | BaseException] = []
+    try:
+        for begin in range(0, len(tasks), _AT_ONCE):
+            chunk = tasks[begin : begin + _AT_ONCE]
+            written += await asyncio.gather(*(write(task) for task in chunk), return_exceptions=True)
+            for result in written[begin:]:
+                if isinstance(result, BaseException):
+                    raise result
+    finally:
+        for task in tasks[len(written) :]:
+            world.ledger.release(TASK.key_of(task))
     return [task for task in written if isinstance(task, Task)]
 
 
@@ -198,7 +210,7 @@ async def next_revision(world: World, record: TaskDefinition) -> TaskDefinition:
 def node_attributes(world: World, node: str) -> dict[str, str]:
     """The attributes that a node has as a container instance."""
     entry = world.nodes.get(node)
-    return attributes_of(world.candidate(entry.record, entry.sequence)) if entry is not None else {}
+    return dict(attributes_of(world.candidate(entry.record, entry.sequence))) if entry is not None else {}
 
 
 def fresh_ids(count: int) -> list[str]:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scheduler.decisions.expressions import parse, read
-from services.scheduler.decisions.placement import Candidate, Demand, Holding, Ledger, Refusal, place
-from services.shared.errors import AwsError
+from services.scheduler.decisions.placement import Candidate, Demand, Holding, Ledger, Refusal
+from services.scheduler.decisions.query import parse
+from services.scheduler.decisions.ranking import place
 
 
 def nodes(number: int = 3, **members) -> list[Candidate]:
@@ -47,7 +47,7 @@ def test_of_equal_zones_the_least_used_node_is_taken():
         (Demand(kind="FARGATE"), {"kind": "EC2"}, "ATTRIBUTE"),
         (Demand(distinct=True, group="g"), {}, "DistinctInstance placement constraint unsatisfied"),
         (
-            Demand(expressions=tuple(parse("attribute:disk == ssd"))),
+            Demand(expressions=(parse("attribute:disk == ssd"),)),
             {},
             "MemberOf placement constraint unsatisfied",
         ),
@@ -73,28 +73,6 @@ def test_binpack_fills_the_fullest_node_first():
 def test_distinct_instances_are_distinct():
     chosen = fill(Demand(distinct=True, group="g"), nodes(2), Ledger(), 3)
     assert (sorted(map(str, chosen[:2])), type(chosen[2])) == (["n0", "n1"], Refusal)
-
-
-@pytest.mark.parametrize(
-    ("text", "attributes", "holds"),
-    [
-        ("attribute:ecs.availability-zone in [a, b]", {"ecs.availability-zone": "b"}, True),
-        ("attribute:ecs.availability-zone not_in [a, b]", {"ecs.availability-zone": "b"}, False),
-        ("attribute:disk != ssd", {}, True),
-        ("attribute:type =~ t2.*", {"type": "t2.small"}, True),
-        ("attribute:gpu exists", {}, False),
-        ("!exists attribute:gpu", {}, True),
-        ("attribute:a == 1 and attribute:b == 2", {"a": "1", "b": "3"}, False),
-    ],
-)
-def test_expressions_compare_attributes(text, attributes, holds):
-    assert all(e.holds(attributes) for e in parse(text)) is holds
-
-
-@pytest.mark.parametrize("text", ["", "task:group == x", "attribute:a == 1 or attribute:b == 2", "agentVersion > 1"])
-def test_an_expression_that_is_not_understood_is_refused(text):
-    with pytest.raises(AwsError, match="invalid or not supported"):
-        read([{"type": "memberOf", "expression": text}], [])
 
 
 @settings(max_examples=100, deadline=None)
