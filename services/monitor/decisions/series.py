@@ -105,40 +105,56 @@ class Tier:
         """The time of its first bucket."""
         return self._times[0] if self._times else None
 
-    def add(self, at: float, sums: Sums, newest: float) -> None:
-        """Add values measured at `at`. What is older than `kept` before `newest` is forgotten, or not taken."""
+    def add(self, at: float, sums: Sums, newest: float, *, finest: bool = True) -> None:
+        """Add values measured at `at`. What is older than `kept` before `newest` is forgotten, or not taken. Only the
+        finest tier of a series knows distributions."""
         time = int(at // self.width) * self.width
-        if time <= newest - self.kept:
-            return
-        place = len(self._times)
-        if place and time <= self._times[-1]:
-            place = bisect_left(self._times, time)
-        if place < len(self._times) and self._times[place] == time:
-            bucket = self._at(place)
-            bucket.add(sums)
-        else:
-            bucket = Sums(sums.count, sums.sum, sums.minimum, sums.maximum, sums.bins)
-            self._times.insert(place, time)
-            for column in self._columns:
-                column.insert(place, 0.0)
-        self._set(place, bucket, newest)
-        self._trim(newest - self.kept)
+        times = self._times
+        place = len(times) - 1
+        if place < 0 or time > times[place]:
+            if time <= newest - self.kept:
+                return
+            place += 1
+            self._begin(place, time)
+            self._trim(newest - self.kept)
+            place = len(times) - 1
+        elif time != times[place]:
+            if time <= newest - self.kept:
+                return
+            place = bisect_left(times, time)
+            if times[place] != time:
+                self._begin(place, time)
+        if finest:
+            self._spread(place, time, sums, newest)
+        counts, totals, minima, maxima = self._columns
+        counts[place] += sums.count
+        totals[place] += sums.sum
+        if sums.minimum < minima[place]:
+            minima[place] = sums.minimum
+        if sums.maximum > maxima[place]:
+            maxima[place] = sums.maximum
+
+    def _begin(self, place: int, time: int) -> None:
+        self._times.insert(place, time)
+        for column, value in zip(self._columns, (0.0, 0.0, math.inf, -math.inf), strict=True):
+            column.insert(place, value)
 
     def _at(self, place: int) -> Sums:
         values = (column[place] for column in self._columns)
         return Sums(*values, self._bins.get(self._times[place]))
 
-    def _set(self, place: int, bucket: Sums, newest: float) -> None:
-        values = (bucket.count, bucket.sum, bucket.minimum, bucket.maximum)
-        for column, value in zip(self._columns, values, strict=True):
-            column[place] = value
-        time = self._times[place]
-        if bucket.bins is not None and len(bucket.bins) <= MOST_BINS and time > newest - BINS_KEPT:
-            self._bins[time] = bucket.bins
-        else:
-            self._bins.pop(time, None)
-        while self._bins and (first := next(iter(self._bins))) <= newest - BINS_KEPT:
-            del self._bins[first]
+    def _spread(self, place: int, time: int, sums: Sums, newest: float) -> None:
+        """Add to the distribution of a bucket, before the sums are."""
+        bins = self._bins
+        if time > newest - BINS_KEPT and (self._columns[0][place] or sums.bins):
+            bucket = self._at(place)
+            bucket.add(sums)
+            if bucket.bins is not None and 1 < len(bucket.bins) <= MOST_BINS:
+                bins[time] = bucket.bins
+            else:
+                bins.pop(time, None)
+        while bins and (first := next(iter(bins))) <= newest - BINS_KEPT:
+            del bins[first]
 
     def _trim(self, before: float) -> None:
         gone = bisect_left(self._times, before)
@@ -177,8 +193,10 @@ class Series:
     def add(self, at: float, sums: Sums) -> None:
         """Add values."""
         self.newest = max(self.newest, at)
+        finest = True
         for tier in self.tiers:
-            tier.add(at, sums, self.newest)
+            tier.add(at, sums, self.newest, finest=finest)
+            finest = False
 
     def size(self) -> int:
         """About how many bytes it takes."""

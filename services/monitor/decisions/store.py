@@ -15,7 +15,7 @@ from services.shared.errors import AwsError
 Dimensions = tuple[tuple[str, str], ...]
 _PERCENTILE = re.compile(r"p(\d{1,2}(\.\d{0,10})?|100)\Z")
 _SIMPLE = ("Average", "Sum", "Minimum", "Maximum", "SampleCount")
-CHECK_EVERY = 1024
+CHECK_EVERY = 16_384
 
 
 class MetricKey(msgspec.Struct, frozen=True, order=True):
