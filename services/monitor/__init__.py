@@ -1,1 +1,1 @@
-"""Logs and traces of the platform and of tasks; metrics and alarms later."""
+"""Logs, traces, metrics and alarms of the platform and of tasks."""
