@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.cli.layout import DEFAULT_DATA, Layout
 
@@ -56,10 +56,25 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("--follow", "-f", action="store_true", help="go on as lines come")
     logs.add_argument("--lines", "-n", type=int, default=100, help="the last N lines (100)")
     logs.add_argument("--json", action="store_true", help="the lines as they are stored")
+    _add_scanning(command)
     trace = command("trace", "A waterfall of one trace; without an ID, the latest traces.")
     trace.add_argument("id", metavar="ID", nargs="?")
     trace.add_argument("--all", action="store_true", help="the latest with those that only asked (Describe…, List…)")
     return root
+
+
+def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands of the scanner; `command` makes one."""
+    osv = command("advisories", "Known vulnerabilities that images are held against, in OSV's format.")
+    osv.add_argument("action", choices=("import", "status"))
+    osv.add_argument("path", nargs="?", default="", metavar="PATH", help="a file or folder (import)")
+    gates = command("gate", "Keep images with bad findings from running.")
+    gates.add_argument("action", choices=("set", "show", "remove"))
+    gates.add_argument("--severity", default="CRITICAL", metavar="SEVERITY", help="this one or worse (CRITICAL)")
+    gates.add_argument("--fixable-only", action="store_true", help="only findings that a newer version would not have")
+    gates.add_argument("--repository", default="", metavar="NAME", help="of this repository; else of all")
+    gates.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
+    gates.add_argument("--region", default="", help="the region (that of `roadstead env`)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,12 +102,12 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.node import node
 
         return node(layout, arguments)
-    from services.cli import ask, top
+    from services.cli import ask, scanning, top
 
     try:
         if arguments.command == "top":
             return top.top(layout, arguments)
-        return ask.COMMANDS[arguments.command](layout, arguments)
+        return (ask.COMMANDS | scanning.COMMANDS)[arguments.command](layout, arguments)
     except BrokenPipeError:
         raise
     except OSError as error:

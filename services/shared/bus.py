@@ -188,11 +188,13 @@ class Bus:
             raise Conflict(subject)
         raise StateUnavailable(f"The state store refused the write: {answer.error.get('description', '')}")
 
-    async def tell(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> None:
+    async def tell(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None, reply: str = ""
+    ) -> None:
         """A publish that nobody acknowledges: heartbeats, spans. Lost while NATS is away."""
         if self.connected.is_set():
             with contextlib.suppress(*_AWAY, nats.errors.Error):
-                await self.client.publish(subject, payload, headers=headers)
+                await self.client.publish(subject, payload, reply=reply, headers=headers)
 
     async def hears(self, within_s: float = 1.0) -> bool:
         """Whether NATS answers this connection at once. A server that hangs keeps its connections open: without

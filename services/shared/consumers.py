@@ -8,10 +8,12 @@ after ATTEMPTS. Handlers are idempotent on the event's key and sequence.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import nats.errors
 import structlog
 from nats.aio.msg import Msg
 
@@ -95,16 +97,30 @@ class Consumer:
     async def _run(self) -> None:
         inbox = self._bus.client.new_inbox()
         subscription = await self._bus.client.subscribe(inbox)
+
+        def again() -> None:
+            """A server that was started again knows nothing of what was asked of it before."""
+            if self._task is not None and not self._task.done():
+                self._bus.spawn(self._pull(inbox), f"pull.{self._name}")
+
+        self._bus.on_reconnect(again)
+        try:
+            while True:
+                if not self._bus.connected.is_set():
+                    await self._bus.connected.wait()
+                await self._pull(inbox)
+                try:
+                    await self._take(subscription)
+                except (StateUnavailable, OSError) as error:
+                    log.warning("consumer.interrupted", consumer=self._name, error=str(error))
+        finally:  # or what comes next would be given to nobody, until it is given to somebody else
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+                await self._bus.client.flush(1)
+
+    async def _pull(self, inbox: str) -> None:
         request = msgspec.json.encode({"batch": BATCH, "expires": int(PULL_S * _NS)})
-        pull = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{self._name}"
-        while True:
-            if not self._bus.connected.is_set():
-                await self._bus.connected.wait()
-            await self._bus.client.publish(pull, request, reply=inbox)
-            try:
-                await self._take(subscription)
-            except (StateUnavailable, OSError) as error:
-                log.warning("consumer.interrupted", consumer=self._name, error=str(error))
+        await self._bus.tell(f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{self._name}", request, reply=inbox)
 
     async def _take(self, subscription: Any) -> None:
         for _ in range(BATCH):

@@ -125,6 +125,7 @@ async def registry_at(
     finally:
         await server.stop()
         await stop_app(app)
+        await host.bus.close()  # or it would go on to be asked
         await keys.close()
 
 

@@ -146,3 +146,4 @@ async def scanner_at(
     finally:
         await server.stop()
         await stop_app(app)
+        await host.bus.close()

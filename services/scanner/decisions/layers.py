@@ -21,13 +21,15 @@ _OPAQUE = ".wh..wh..opq"
 
 
 def read_layer(chunks: Iterable[bytes], limits: Limits) -> dict[str, Any]:
-    """Read a layer as it is stored: {format, files: {path: {kind, packages | release}}, whiteouts, opaque}.
+    """Read a layer as it is stored: {format, files: {path: {kind, packages | release}}, whiteouts, opaque, unread}.
+    `unread` are files of packages that are hard links to content which was not kept.
 
     Raises LayerRefused, LayerUnsupported.
     """
     files: dict[str, dict[str, Any]] = {}
     whiteouts: list[str] = []
     opaque: list[str] = []
+    unread: list[str] = []
     count = 0
     for entry in walk(unpacked(chunks, limits.unpacked), lambda path: kind_of(path) is not None, limits):
         folder, _, base = entry.path.rpartition("/")
@@ -43,9 +45,11 @@ def read_layer(chunks: Iterable[bytes], limits: Limits) -> dict[str, Any]:
             count += len(files[entry.path].get("packages", ()))
         else:
             files.pop(entry.path, None)
+            if entry.link and kind_of(entry.path):
+                unread.append(entry.path)
         if count > limits.packages:
             raise LayerRefused(f"it lists more than {limits.packages} packages")
-    return {"format": FORMAT, "files": files, "whiteouts": whiteouts, "opaque": opaque}
+    return {"format": FORMAT, "files": files, "whiteouts": whiteouts, "opaque": opaque, "unread": unread}
 
 
 def _file(path: str, data: bytes) -> dict[str, Any]:
@@ -64,17 +68,21 @@ class Installed(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What an image has: its packages, and what its os-release says ({} without one)."""
+    """What an image has: its packages, and what its os-release says ({} without one). `unread` counts the files of
+    packages that could not be read."""
 
     packages: list[Installed]
     release: dict[str, str]
+    unread: int = 0
 
 
 def merge(layers: Iterable[tuple[str, dict[str, Any]]]) -> Contents:
     """What an image of these layers has: (digest, report of read_layer), the base first."""
     files: dict[str, tuple[str, dict[str, Any], dict[tuple[Any, ...], str]]] = {}
+    unread = 0
     for digest, report in layers:
         _hide(files, report)
+        unread += len(report["unread"])
         for path, told in report["files"].items():
             before = files[path][2] if path in files else {}
             # A package database is written anew by each layer that changes it: who had the package first brought it.
@@ -89,7 +97,7 @@ def merge(layers: Iterable[tuple[str, dict[str, Any]]]) -> Contents:
     for path in ("usr/lib/os-release", "etc/os-release"):
         if path in files:
             release = files[path][1].get("release") or release
-    return Contents(packages, release)
+    return Contents(packages, release, unread)
 
 
 def _hide(files: dict[str, Any], report: dict[str, Any]) -> None:

@@ -148,6 +148,8 @@ def unjudged(contents: Contents, covered: Callable[[str], bool], odd: int) -> st
             name = asked[0] if asked else f"{contents.release.get('PRETTY_NAME') or 'an unknown system'}"
             missing[name] = missing.get(name, 0) + 1
     told = [f"no advisories for {name} ({count} packages not judged)" for name, count in sorted(missing.items())]
+    if contents.unread:
+        told.append(f"{contents.unread} files of packages are hard links and were not read")
     if odd:
         told.append(f"{odd} packages have versions that can't be compared")
     return "; ".join(told)

@@ -20,6 +20,8 @@ NAMES_LIMIT = 1 << 20
 _REGULAR = frozenset(b"0\x007")
 _EMPTY = frozenset(b"123456")
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"LKxgS"
+_TAKEN = ("path", "linkpath", "size", "GNU.sparse.name")
+"""What a pax header may say that changes what is read."""
 _FOREIGN = ((b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"))
 
 
@@ -202,7 +204,19 @@ def _extension(stream: _Stream, kind: int, size: int) -> dict[str, str]:
         return {"path": _text(data.rstrip(b"\0"))}
     if kind == _LONG_LINK:
         return {"linkpath": _text(data.rstrip(b"\0"))}
-    return {} if kind == _PAX_GLOBAL else _pax(data)
+    pax = _pax(data)
+    told = {name: value for name, value in pax.items() if name in _TAKEN}
+    if told and (kind == _PAX_GLOBAL or not all(told.values())):  # readers do not agree on what that means
+        raise LayerRefused("one of its pax headers gives all entries a name, or one none")
+    if any(name.startswith("GNU.sparse.") for name in pax):
+        told["sparse"] = "yes"
+    return told
+
+
+def _told_size(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise LayerRefused("one of its pax headers has a size that is none")
+    return int(text)
 
 
 def _pax(data: bytes) -> dict[str, str]:
@@ -228,15 +242,24 @@ def _entry(
     wanted: Callable[[str], bool],
     limits: Limits,
 ) -> Entry:
-    path = clean(extended.get("path") or _name(block))
+    short = _name(block)
+    named = extended.get("path") or short
+    path = clean(named)
     if "size" in extended:
-        size = int(extended["size"]) if extended["size"].isdigit() and len(extended["size"]) < 20 else 0
+        size = _told_size(extended["size"])
+    if kind == 0 and size and (named.endswith("/") or short.endswith("/")):
+        # Before POSIX a slash made a file a directory; whether it has content then, readers do not agree.
+        raise LayerRefused(f"/{path} may be a file or a directory")
     if kind == _SPARSE:
+        if wanted(path):
+            raise LayerRefused(f"/{path} is a sparse file")
         _pass_sparse_map(stream, block)
     if kind in _EMPTY:  # their size says something else, if anything
         link = extended.get("linkpath") or _text(block[157:257].split(b"\0", 1)[0])
         return Entry(path, link=clean(link) if kind == ord("1") else "")
-    if kind in _REGULAR and not block[:100].split(b"\0", 1)[0].endswith(b"/") and wanted(path):
+    if kind in _REGULAR and not (kind == 0 and named.endswith("/")) and wanted(path):
+        if "sparse" in extended:
+            raise LayerRefused(f"/{path} is a sparse file")
         if size > limits.file:
             raise LayerRefused(f"/{path} has {size} bytes; at most {limits.file} are read")
         return Entry(path, data=_content(stream, size))

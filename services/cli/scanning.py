@@ -1,0 +1,97 @@
+"""`roadstead advisories` and `roadstead gate`: asked of the scanner, with the key of its door."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from services.cli.ask import Command, _port, _running
+from services.cli.layout import Layout
+
+IMPORT_S = 3600.0
+ASK_S = 10.0
+
+
+def _ask(layout: Layout, method: str, path: str, body: Any = None, timeout: float = ASK_S) -> tuple[int, Any]:
+    """What the scanner answers: (status, JSON)."""
+    port = _port(_running(layout), "scanner")
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    if body is not None:
+        key = (layout.root / "scanner" / "door.key").read_text().strip()
+        request.add_header("Authorization", f"Bearer {key}")
+        request.data = json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def _refused(answer: Any) -> int:
+    print(answer.get("error", answer), file=sys.stderr)
+    return 1
+
+
+def advisories(layout: Layout, arguments: argparse.Namespace) -> int:
+    """Import advisories, or tell what is imported. Exit code 1 when there is nothing."""
+    if arguments.action == "import":
+        path = str(Path(arguments.path).resolve())
+        status, answer = _ask(layout, "POST", "/advisories", {"path": path}, IMPORT_S)
+        if status != 200:
+            return _refused(answer)
+        for problem in answer["problems"]:
+            print(f"skipped: {problem}", file=sys.stderr)
+        if answer["skipped"] > len(answer["problems"]):
+            print(f"skipped: {answer['skipped'] - len(answer['problems'])} more", file=sys.stderr)
+    else:
+        status, answer = _ask(layout, "GET", "/advisories")
+    if not answer:
+        print("No advisories are imported: `roadstead advisories import PATH`", file=sys.stderr)
+        return 1
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer["imported_at"]))
+    print(f"{answer['used']} advisories of {answer['path']}, imported {stamp}, the newest of {answer['newest'][:10]}")
+    print(f"{answer['withdrawn']} withdrawn or about nothing, {answer['skipped']} skipped; version {answer['version']}")
+    print(", ".join(f"{name} ({count} packages)" for name, count in sorted(answer["ecosystems"].items())))
+    return 0
+
+
+def gate(layout: Layout, arguments: argparse.Namespace) -> int:
+    """Set, show or remove the gates of the default account. Exit code 1 when it can't be done."""
+    if arguments.action == "show":
+        return _show(_ask(layout, "GET", "/gates")[1]["gates"])
+    region = arguments.region or json.loads((layout.root / "credentials.json").read_text())["region"]
+    scope = f"repository/{arguments.repository}" if arguments.repository else "*"
+    where = {"account": arguments.account, "region": region, "scope": scope}
+    if arguments.action == "remove":
+        status, answer = _ask(layout, "DELETE", "/gates", where)
+    else:
+        wanted = {"severity": arguments.severity, "fixable_only": arguments.fixable_only}
+        status, answer = _ask(layout, "PUT", "/gates", {**where, **wanted})
+    if status != 200:
+        return _refused(answer)
+    print(f"{'removed' if arguments.action == 'remove' else 'set'}: {_told(answer)}")
+    return 0
+
+
+def _show(gates: list[dict[str, Any]]) -> int:
+    for each in gates:
+        print(_told(each))
+    if not gates:
+        print("No gate is set: every image may run")
+    return 0
+
+
+def _told(gate: dict[str, Any]) -> str:
+    of = "every repository" if gate["scope"] == "*" else gate["scope"].replace("/", " ", 1)
+    what = "findings with a fix" if gate["fixable_only"] else "findings"
+    where = f"account {gate['account']}, {gate['region']}"
+    return f"{of} ({where}): no image runs that has {what} of severity {gate['severity']} or worse"
+
+
+COMMANDS: dict[str, Command] = {"advisories": advisories, "gate": gate}
