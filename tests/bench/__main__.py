@@ -17,6 +17,7 @@ BENCHMARKS = {
     "scale": "200 services of 5 tasks on simulated nodes: what they cost while nothing happens",
     "metrics": "CloudWatch: values in and out, and the usage of a thousand tasks",
     "registry": "layers and manifests, in and out",
+    "scaling": "a load step to the new desired count",
 }
 
 
