@@ -4,9 +4,9 @@ import msgspec
 
 
 class AutoscalerSettings(msgspec.Struct, kw_only=True, frozen=True):
-    """`period_s`: how long between two looks at the metrics when none arrive by themselves; also the length of the
-    data points that target tracking asks for. `scale_in_window_s`: for how long a metric must stay below its target
-    before target tracking scales in. `lease_ttl_s`: how long a copy that went silent keeps others waiting.
+    """`period_s`: how long between two looks at the metrics when none arrive by themselves. `scale_in_window_s`: for
+    how long a metric must stay below its target before target tracking scales in. `lease_ttl_s`: how long a copy that
+    went silent keeps others waiting.
     """
 
     period_s: float = 10.0

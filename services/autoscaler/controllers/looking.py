@@ -27,7 +27,7 @@ class Look:
         self.target = target
         self._current = current
         self._settings = settings
-        self._tracked = [(p, policies.series(p, settings.period_s)) for p in own if p.type == "TargetTrackingScaling"]
+        self._tracked = [(p, policies.series(p)) for p in own if p.type == "TargetTrackingScaling"]
         self._triggered = [
             (p, entry, alarms.metric(entry.record))
             for p in own

@@ -18,7 +18,9 @@ from services.shared.errors import NotImplementedYet
 DEFAULT_COOLDOWN_S = 300
 """ECS' default, of both directions of target tracking and of steps."""
 
-MINUTE_S = 60
+PERIODS_S = (10, 60)
+"""The lengths of the data points that target tracking asks for: the finest that the monitor has, and AWS' own."""
+
 LONGEST_COOLDOWN_S = 10 * 365 * 86400
 ECS_METRICS = {
     "ECSServiceAverageCPUUtilization": "CPUUtilization",
@@ -114,13 +116,10 @@ def metric_name(policy: ScalingPolicy) -> str:
     return str(policy.configuration["CustomizedMetricSpecification"]["MetricName"])
 
 
-def series(policy: ScalingPolicy, period_s: float) -> tuple[MetricOf, ...]:
-    """The series that a target tracking policy follows, the finest first: metrics of ECS come every few seconds, those
-    that somebody puts each minute, unless they are of high resolution."""
-    finest = max((p for p in (1, 5, 10, 30, 60) if p <= period_s), default=1)
-    if policy.configuration.get("PredefinedMetricSpecification") or finest == MINUTE_S:
-        return (_metric(policy, finest),)
-    return (_metric(policy, finest), _metric(policy, MINUTE_S))
+def series(policy: ScalingPolicy) -> tuple[MetricOf, ...]:
+    """The series that a target tracking policy follows, the finest first: agents tell what tasks use every few seconds,
+    what somebody puts comes each minute unless it is of high resolution."""
+    return tuple(_metric(policy, period) for period in PERIODS_S)
 
 
 def _metric(policy: ScalingPolicy, period_s: int) -> MetricOf:
