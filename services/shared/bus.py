@@ -158,9 +158,15 @@ class Bus:
         if not self.connected.is_set():
             raise StateUnavailable()
         try:
-            return await self.client.request(subject, payload, timeout=timeout, headers=headers)
+            reply = await self.client.request(subject, payload, timeout=timeout, headers=headers)
         except _AWAY as error:
             raise StateUnavailable() from error
+        # `asyncio.wait_for` of Python 3.11, in the client, forgets a cancellation that comes together with the reply:
+        # a loop that renews or asks would go on for ever, and who waits for its end with it.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return reply
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A call of the JetStream API (`$JS.API.` is put before the subject). Raises ApiError."""
