@@ -21,7 +21,8 @@ BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
 
 
 class Facts(msgspec.Struct, kw_only=True):
-    """What is known at `now` (seconds since the epoch). `missing`: what could not be asked, and why."""
+    """What is known at `now` (seconds since the epoch). `apps` are App Runner's services; `missing` is what could not
+    be asked, and why."""
 
     now: float
     title: str
@@ -31,7 +32,7 @@ class Facts(msgspec.Struct, kw_only=True):
     tasks: Sequence[Row] = ()
     task_count: int = 0
     usage: Mapping[str, Row] = {}
-    urls: Mapping[str, str] = {}
+    apps: Sequence[Row] = ()
     events: Sequence[Row] = ()
     missing: Mapping[str, str] = {}
 
@@ -177,7 +178,9 @@ def _node(row: Row) -> list[Cell]:
 
 
 def _services(facts: Facts, painter: _Painter) -> list[str]:
-    rows = [_service(facts, row) for row in facts.services]
+    hidden = {(c["account"], c["region"], c["name"]) for c in facts.clusters if c.get("hidden") and facts.apps}
+    shown = [row for row in facts.services if (row["account"], row["region"], row["cluster"]) not in hidden]
+    rows = [*(_app(facts, row) for row in facts.apps), *(_service(facts, row) for row in shown)]
     used = {(row["account"], row["region"], row["cluster"]) for row in facts.services}
     for cluster in facts.clusters:
         if (cluster["account"], cluster["region"], cluster["name"]) not in used and not cluster.get("hidden"):
@@ -212,7 +215,20 @@ def _service(facts: Facts, row: Row) -> list[Cell]:
         state,
         Cell(_percent(mine, "cpu_units", "cpu_reserved")),
         Cell(_percent(mine, "memory_mib", "memory_reserved")),
-        Cell(facts.urls.get(row["name"], "")),
+        Cell(""),
+    ]
+
+
+def _app(facts: Facts, row: Row) -> list[Cell]:
+    ready = sum(state == "ready" for state in row["instances"].values())
+    mine = [facts.usage[task] for task in row["instances"] if task in facts.usage]
+    return [
+        Cell(f"app {row['name']}"),
+        Cell(f"{ready}/{len(row['instances'])}"),
+        Cell(row["status"].lower(), GREEN if row["status"] == "RUNNING" else YELLOW),
+        Cell(_percent(mine, "cpu_units", "cpu_reserved")),
+        Cell(_percent(mine, "memory_mib", "memory_reserved")),
+        Cell(f"https://{row['url']}" if row["url"] else ""),
     ]
 
 
@@ -251,9 +267,13 @@ def _task(facts: Facts, row: Row) -> list[Cell]:
         Cell("" if health == "UNKNOWN" else health.lower(), RED if health == "UNHEALTHY" else ""),
         Cell(row["address"]),
         Cell(_percent([usage], "cpu_units", "cpu_reserved")),
-        Cell(f"{usage['memory_mib']:.0f} MiB" if "memory_mib" in usage else ""),
+        Cell(_mib(usage["memory_mib"]) if "memory_mib" in usage else ""),
         Cell(ago(facts.now - row["since"])),
     ]
+
+
+def _mib(value: float) -> str:
+    return f"{value:.1f} MiB" if value < 10 else f"{value:.0f} MiB"
 
 
 def _events(facts: Facts, painter: _Painter) -> list[str]:

@@ -54,7 +54,7 @@ class Watcher:
             tasks=tasks,
             task_count=max(len(tasks), sum(node["tasks"] for node in state.get("nodes", ()))),
             usage={each["task"]: each for node in usage.get("nodes", ()) for each in node["tasks"]},
-            urls=self._urls(info, missing),
+            apps=(self._ask(info, "app_runner_gateway", "/services", missing) or {}).get("services", ()),
             events=list(self._events),
             missing=missing,
         )
@@ -64,11 +64,6 @@ class Watcher:
         if found is not None:
             self._events.extend(found["events"])
             self._last = found["last"]
-
-    def _urls(self, info: PlatformInfo, missing: dict[str, str]) -> dict[str, str]:
-        """The URL of each App Runner service, by the name of the ECS service that runs it."""
-        found = self._ask(info, "app_runner_gateway", "/services", missing, optional=True) or {}
-        return {each["workload"]: f"https://{each['url']}" for each in found.get("services", ()) if each.get("url")}
 
     @staticmethod
     def _ask(

@@ -48,12 +48,22 @@ def words(lines: list[str]) -> list[list[str]]:
 
 
 def test_everything_that_runs_is_in_it():
-    shown = facts(usage={ID: usage()}, urls={"web": "https://web.localhost:8443"})
+    shown = facts(usage={ID: usage()})
     lines = words(frame(shown, 120, 40, colour=False))
     assert ["node-a", "us-east-1a", "1", "0.5/2.0", "512/4000", "MiB", "ready"] in lines
-    assert ["shop/web", "1/1", "steady", "25%", "25%", "https://web.localhost:8443"] in lines
+    assert ["shop/web", "1/1", "steady", "25%", "25%"] in lines
     assert ["89abcdef", "web", "node-a", "running", "10.64.0.2", "25%", "128", "MiB", "2m"] in lines
     assert lines[-1][1:] == ["task.running", "shop/node-a/89abcdef"]
+
+
+def test_apps_have_their_url_and_their_workloads_are_not_shown_twice():
+    app = {"name": "front", "status": "RUNNING", "url": "x.localhost:8443", "instances": {ID: "ready", "b": "drain"}}
+    workload = service("front-1", cluster="apprunner")
+    hidden = {"account": "0" * 12, "region": "us-east-1", "name": "apprunner", "hidden": True}
+    shown = facts(apps=[app], services=[workload], clusters=[hidden], usage={ID: usage()}, tasks=[])
+    lines = words(frame(shown, 120, 40, colour=False))
+    assert ["app", "front", "1/2", "running", "25%", "25%", "https://x.localhost:8443"] in lines
+    assert not any("apprunner/front-1" in line for line in lines)
 
 
 def test_columns_that_have_nothing_to_show_are_not_there():
