@@ -10,6 +10,7 @@ from typing import Any
 
 from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.app_runner_gateway import APP_SERVICE, AUTO_SCALING, SCALING_DEFAULT
 from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCALING_POLICY, SCHEDULED_ACTION
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
@@ -112,6 +113,23 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "scaling_activity.ended.v1",
         "scaling_activity.forgotten.v1",
     ),
+    APP_SERVICE: (
+        "app_service.created.v1",
+        "app_service.updating.v1",
+        "app_service.deploying.v1",
+        "app_service.pausing.v1",
+        "app_service.resuming.v1",
+        "app_service.deleting.v1",
+        "app_service.deployed.v1",
+        "app_service.paused.v1",
+        "app_service.failed.v1",
+        "app_service.deleted.v1",
+        "app_service.image_moved.v1",
+        "app_service.tagged.v1",
+        "app_service.removed.v1",
+    ),
+    AUTO_SCALING: ("auto_scaling.created.v1", "auto_scaling.deleted.v1", "auto_scaling.tagged.v1"),
+    SCALING_DEFAULT: ("scaling_default.changed.v1",),
 }
 """The events of each kind, in the order of an entity's life."""
 

@@ -11,7 +11,7 @@ from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.identity import ACCESS_KEY, POLICY, ROLE
 from contracts.records.monitor import METRIC_ALARM
-from contracts.records.registry import IMAGE
+from contracts.records.registry import IMAGE, IMAGE_TAG
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
@@ -19,11 +19,22 @@ from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
-from contracts.rpc.scheduler import SET_DESIRED_COUNT
+from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
 from contracts.subjects import EVENTS_STREAM, HEARTBEATS, METRICS
 
 OPERATOR = "operator"
-USERS = ("scheduler", "agent", "registry", "identity", "monitor", "discovery", "scanner", "autoscaler", "edge")
+USERS = (
+    "scheduler",
+    "agent",
+    "registry",
+    "identity",
+    "monitor",
+    "discovery",
+    "scanner",
+    "autoscaler",
+    "app_runner_gateway",
+    "edge",
+)
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
     "scheduler": (ACCESS_KEY, NODE, TASK_STATUS),
@@ -34,6 +45,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
     "scanner": (IMAGE,),
     "autoscaler": (ACCESS_KEY, SERVICE, METRIC_ALARM),
+    "app_runner_gateway": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, IMAGE_TAG),
     "edge": (ACCESS_KEY,),
 }
 """Whose entities a service may read, beside its own."""
@@ -43,13 +55,14 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "registry": (START_SCAN, DESCRIBE_FINDINGS),
     "scanner": (ISSUE_PULL_TOKEN,),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
+    "app_runner_gateway": (PUT_WORKLOAD, DELETE_WORKLOAD),
 }
 """Which commands it may ask for."""
 
 PUBLISHES: dict[str, tuple[str, ...]] = {
     "agent": ("logs.>", "metrics.agent.*", HEARTBEATS),
     "monitor": ("logs.>", "metrics.monitor.*", "$JS.API.STREAM.PURGE.LOGS"),
-    "app_runner_gateway": ("metrics.app_runner_gateway.*",),
+    "app_runner_gateway": ("logs.>", "metrics.app_runner_gateway.*"),
 }
 """What else it may publish."""
 
@@ -66,6 +79,7 @@ READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METR
 
 CONSUMES: dict[str, dict[str, tuple[Kind[Any], ...]]] = {
     "scanner": {"images": (IMAGE,)},
+    "app_runner_gateway": {"images": (IMAGE_TAG,)},
 }
 """Durable consumers on EVENTS: service -> the consumer's name -> the kinds whose changes it acts on."""
 

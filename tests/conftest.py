@@ -16,6 +16,7 @@ def roadstead_options() -> dict[str, Any]:
     """Three zones, without Docker."""
     if os.geteuid() != 0:
         pytest.skip("real containers take root")
+    os.environ.setdefault("ROADSTEAD_APP_RUNNER_GATEWAY_SCALE_IN_S", "3")  # what a test has patience for
     return {"zones": 3, "runtime": "oci"}
 
 

@@ -7,7 +7,7 @@ need() { # program, package, why
 }
 list=$(
     need runc runc "starts containers" && need conmon conmon "keeps them, their exit codes and their logs" &&
-    need nft nftables "forwards host ports to tasks" && need skopeo skopeo "the client that pushes the demo's image" &&
+    need nft nftables "forwards host ports to tasks" && need haproxy haproxy "carries requests to App Runner services" && need skopeo skopeo "the client that pushes the demo's image" &&
     need busybox busybox-static "what the demo's image is made of" &&
     { "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null ||
       echo "  python3-venv: makes virtual environments"; }

@@ -1,7 +1,17 @@
 """What is stored: one module per owning service. `KINDS` is the table of all kinds of entities."""
 
 from contracts.kinds import Kind
-from contracts.records import agent, autoscaler, discovery, identity, monitor, registry, scanner, scheduler
+from contracts.records import (
+    agent,
+    app_runner_gateway,
+    autoscaler,
+    discovery,
+    identity,
+    monitor,
+    registry,
+    scanner,
+    scheduler,
+)
 
 KINDS: tuple[Kind, ...] = (
     *scheduler.KINDS,
@@ -12,4 +22,5 @@ KINDS: tuple[Kind, ...] = (
     *monitor.KINDS,
     *discovery.KINDS,
     *autoscaler.KINDS,
+    *app_runner_gateway.KINDS,
 )

@@ -37,7 +37,8 @@ class PutWorkload(msgspec.Struct, kw_only=True, frozen=True):
     """Run `desired_count` tasks of `definition` under this name, from now on: make the workload, or change it.
 
     `definition` is RegisterTaskDefinition's wire JSON without its family. The workload is an ECS service in the hidden
-    cluster `apprunner` of the account. The same request twice is one workload.
+    cluster `apprunner` of the account. The same request twice is one workload. `stop_first` are ids of tasks that are
+    the first to stop when there are more than are wanted.
     """
 
     account: str
@@ -47,6 +48,7 @@ class PutWorkload(msgspec.Struct, kw_only=True, frozen=True):
     desired_count: int
     network_configuration: dict[str, Any] = {}
     tags: dict[str, str] = {}
+    stop_first: list[str] = []
 
 
 class WorkloadPut(msgspec.Struct, kw_only=True, frozen=True):

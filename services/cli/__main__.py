@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--registry-port", type=_port, default=5000, help="the port images go to; 0: a free one (5000)")
     up.add_argument("--host", default="127.0.0.1", help="where the APIs and the registry listen (127.0.0.1)")
     up.add_argument("--ephemeral", action="store_true", help="its tasks end with it: throw-away set-ups")
+    up.add_argument(
+        "--https-port", type=_port, help="the port of App Runner's URLs; 0: a free one (8443 if it is free)"
+    )
     up.add_argument("--insecure-test-keys", action="store_true", help="the keys are test/test: throw-away set-ups only")
     down = command("down", "Stop the platform. Its tasks keep running, to be adopted by the next `up`.")
     down.add_argument("--tasks", action="store_true", help="stop the tasks of this machine too")
@@ -49,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     command("env", 'The export lines that point the AWS CLI and SDKs here: eval "$(roadstead env)".')
     top = command("top", "Clusters, services, tasks, nodes, URLs and the latest events, live. q quits.")
     top.add_argument("--once", action="store_true", help="one picture, for scripts")
+    command("ca", "The certificate authority of App Runner's URLs: curl --cacert $(roadstead ca) https://…")
     services = command("services", "What runs, where, since when.")
     services.add_argument("--json", action="store_true", help="as JSON")
     logs = command("logs", "The log lines of a service (platform: what `up` printed).")

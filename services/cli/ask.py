@@ -64,6 +64,13 @@ def env(layout: Layout, arguments: argparse.Namespace) -> int:
     print(f"export AWS_ACCESS_KEY_ID={credentials['access_key_id']}")
     print(f"export AWS_SECRET_ACCESS_KEY={credentials['secret']}")
     print(f"export AWS_DEFAULT_REGION={credentials['region']}")
+    print(f"export ROADSTEAD_CA_BUNDLE={info.ca_file}")
+    return 0
+
+
+def ca(layout: Layout, arguments: argparse.Namespace) -> int:
+    """The path of the certificate that clients of App Runner's URLs are to trust."""
+    print(_running(layout).ca_file)
     return 0
 
 
@@ -73,17 +80,22 @@ def services(layout: Layout, arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(info)) + b"\n")
         return 0
-    print(f"{'SERVICE':<14}{'WHERE':<28}{'SINCE':<22}READY")
+    print(f"{'SERVICE':<20}{'WHERE':<28}{'SINCE':<22}READY")
     rows = [(s.instance, f"http://127.0.0.1:{s.port}", s.started_at, _ready(s.port)) for s in info.services]
     rows += [
         ("dns", f"127.0.0.1:{info.dns_port} (udp, tcp)", s.started_at, _ready(s.port))
         for s in info.services
         if s.name == "discovery"
     ]
+    rows += [
+        ("https", f"127.0.0.1:{info.https_port}", s.started_at, _ready(s.port))
+        for s in info.services
+        if s.name == "app_runner_gateway"
+    ]
     rows.insert(0, ("nats", info.nats_url, info.started_at, _listens(info.nats_url)))
     for name, where, since, ready in rows:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-        print(f"{name:<14}{where:<28}{stamp:<22}{ready}")
+        print(f"{name:<20}{where:<28}{stamp:<22}{ready}")
     return 0
 
 
@@ -116,6 +128,7 @@ def status(layout: Layout, arguments: argparse.Namespace) -> int:
     )
     print(
         f"AWS APIs http://127.0.0.1:{info.port}, registry localhost:{info.registry_port}, DNS 127.0.0.1:{info.dns_port}"
+        f", HTTPS 127.0.0.1:{info.https_port}"
     )
     state = _get(_port(info, "scheduler"), "/state")
     print(f"{'NODE':<20}{'ZONE':<14}{'CPU':<14}{'MEMORY':<18}TASKS")
@@ -195,4 +208,11 @@ def trace(layout: Layout, arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS: dict[str, Command] = {"status": status, "env": env, "services": services, "logs": logs, "trace": trace}
+COMMANDS: dict[str, Command] = {
+    "status": status,
+    "env": env,
+    "ca": ca,
+    "services": services,
+    "logs": logs,
+    "trace": trace,
+}

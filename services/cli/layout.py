@@ -37,6 +37,8 @@ class PlatformInfo(msgspec.Struct, kw_only=True, frozen=True):
     started_at: float
     services: list[ServiceInfo]
     dns_port: int = 0
+    https_port: int = 0
+    ca_file: str = ""
     region: str = "us-east-1"
 
 

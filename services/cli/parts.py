@@ -12,6 +12,9 @@ import msgspec
 from services.agent.adapters import choose_runtime, make_runtime
 from services.agent.app import AgentApp
 from services.agent.settings import AgentSettings
+from services.app_runner_gateway.adapters.haproxy import end as end_haproxy
+from services.app_runner_gateway.app import AppRunnerGatewayApp
+from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.autoscaler.app import AutoscalerApp
 from services.autoscaler.settings import AutoscalerSettings
 from services.discovery.app import DiscoveryApp
@@ -40,6 +43,7 @@ MINIMUM_CPU_UNITS = 8192
 
 __all__ = [
     "agent",
+    "app_runner_gateway",
     "autoscaler",
     "choose_runtime",
     "discovery",
@@ -90,6 +94,12 @@ def autoscaler(host: Host, settings: PlatformSettings) -> App:
     return AutoscalerApp(host, load(AutoscalerSettings, "ROADSTEAD_AUTOSCALER_"))
 
 
+def app_runner_gateway(host: Host, settings: PlatformSettings) -> AppRunnerGatewayApp:
+    """App Runner and its HTTPS port."""
+    own = load(AppRunnerGatewaySettings, "ROADSTEAD_APP_RUNNER_GATEWAY_", https_port=settings.https_port)
+    return AppRunnerGatewayApp(host, own)
+
+
 def agent(
     host: Host,
     settings: PlatformSettings,
@@ -125,7 +135,8 @@ def agent(
 
 async def purge(data: Path) -> int:
     """Give up every node that lives under `data`, with all its tasks; how many tasks there were. Raises RuntimeFailure
-    when a runtime that was used can't work (its engine is away)."""
+    when a runtime that was used can't work (its engine is away). What carried requests to them ends too."""
+    end_haproxy(data / "app_runner_gateway")
     removed = 0
     for node in sorted(path.name for path in (data / "agent").glob("*")):
         for runtime in _used_by(data, node):

@@ -35,10 +35,11 @@ STORAGE_ROOM = 8 * 1024 * 1024
 
 
 class PlatformSettings(msgspec.Struct, kw_only=True, frozen=True):
-    """What `roadstead up` was told. Ports of 0 choose free ones."""
+    """What `roadstead up` was told. Ports of 0 choose free ones; no `https_port`: 8443 if it is free."""
 
     port: int = 4566
     registry_port: int = 5000
+    https_port: int | None = None
     host: str = "127.0.0.1"
     zones: int = 3
     runtime: str = "auto"
@@ -59,6 +60,8 @@ class Platform:
         self.edge_port = 0
         self.registry_port = 0
         self.dns_port = 0
+        self.https_port = 0
+        self.ca_file = ""
 
     async def start(self) -> PlatformInfo:
         """Start all; when it returns every API answers. Raises SettingsError for a taken port, before all else."""
@@ -89,6 +92,9 @@ class Platform:
             self._start(parts.autoscaler(await self._host("autoscaler"), self._settings)),
             *[self._start_agent(parts, zone, runtime) for zone in range(self._settings.zones)],
         )
+        gateway = parts.app_runner_gateway(await self._host("app_runner_gateway"), self._settings)
+        await self._start(gateway)
+        self.https_port, self.ca_file = gateway.https_port, str(gateway.ca_file)
         edge = parts.edge(await self._host("edge"), self._settings, [app for app, _ in self._running])
         await self._start(edge, self._settings.port)
         self.edge_port = self._port_of(edge)
@@ -180,6 +186,8 @@ class Platform:
             port=self.edge_port,
             registry_port=self.registry_port,
             dns_port=self.dns_port,
+            https_port=self.https_port,
+            ca_file=self.ca_file,
             region=self._settings.region,
             nats_url=self._nats.url,
             nats_pid=self._nats.pid,

@@ -55,6 +55,7 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
     settings = PlatformSettings(
         port=arguments.port,
         registry_port=arguments.registry_port,
+        https_port=_https_port(arguments),
         host=arguments.host,
         zones=arguments.zones,
         runtime=arguments.runtime,
@@ -107,6 +108,11 @@ async def _until(work, stop: asyncio.Event) -> PlatformInfo | None:
     return None
 
 
+def _https_port(arguments: argparse.Namespace) -> int | None:
+    """Who wants any port for the APIs wants any for HTTPS."""
+    return 0 if arguments.https_port is None and arguments.port == 0 else arguments.https_port
+
+
 def _welcome(layout: Layout, info: PlatformInfo, seconds: float) -> str:
     known = os.environ.get("ROADSTEAD_DATA") or layout.root == Layout().root
     data = "" if known else f" --data {layout.root}"
@@ -116,6 +122,7 @@ def _welcome(layout: Layout, info: PlatformInfo, seconds: float) -> str:
         f"  AWS APIs   http://127.0.0.1:{info.port}",
         f"  registry   localhost:{info.registry_port}",
         f"  names      dig @127.0.0.1 -p {info.dns_port} SERVICE.NAMESPACE",
+        f"  HTTPS      https://NAME.REGION.apprunner.localhost:{info.https_port}, trusted with $(roadstead ca{data})",
         f'  next       eval "$(roadstead env{data})"; aws ecs list-clusters',
     )
     return "\n".join(lines)
@@ -126,6 +133,7 @@ def _detach(layout: Layout, arguments: argparse.Namespace) -> int:
     command += ["--runtime", arguments.runtime, "--port", str(arguments.port)]
     command += ["--registry-port", str(arguments.registry_port), "--host", arguments.host]
     command += ["--ephemeral"] if arguments.ephemeral else []
+    command += ["--https-port", str(arguments.https_port)] if arguments.https_port is not None else []
     command += ["--insecure-test-keys"] if arguments.insecure_test_keys else []
     with open(layout.console_log, "wb") as console:
         child = subprocess.Popen(

@@ -31,6 +31,7 @@ SERVICES = {
     "discovery",
     "scanner",
     "autoscaler",
+    "app_runner_gateway",
     "edge",
     *AGENTS,
 }

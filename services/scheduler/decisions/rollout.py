@@ -82,7 +82,7 @@ def decide(service: Service, members: Sequence[Member], now: float, rules: Backo
         # A task that runs and dies a moment later must break the circuit, not complete the deployment.
         new, proven_at = backoff.proven(new, now, rules)
     old = [m for m in alive if m.deployment != primary.id]
-    surplus = _scale_in(primary, new, old, service.desired_count)
+    surplus = _scale_in(service, new, old)
     surplus += _make_way(service, new, old, minimum, maximum)
     gone = {stop.task for stop in surplus}
     left = len(alive) - len(gone)
@@ -139,17 +139,18 @@ def _sick_messages(service: Service, sick: list[Member]) -> list[str]:
     return [messages.unhealthy(service.name, m.id) for m in sick]
 
 
-def _scale_in(primary: Deployment, new: list[Member], old: list[Member], desired: int) -> list[Stop]:
-    """Stops of the new deployment's own surplus: those that are not up first, then where the zone has most, then
-    the newest."""
-    extra = len(new) - desired
+def _scale_in(service: Service, new: list[Member], old: list[Member]) -> list[Stop]:
+    """Stops of the new deployment's own surplus: those that were named first, then those that are not up, then where
+    the zone has most, then the newest."""
+    primary, first = service.deployments[0], set(service.request.get("stopFirst") or ())
+    extra = len(new) - service.desired_count
     if extra <= 0:
         return []
     zones = Counter(m.zone for m in [*new, *old])
     left = list(new)
     stops = []
     for _ in range(extra):
-        chosen = max(left, key=lambda m: (not m.healthy, zones[m.zone], m.created_at, m.id))
+        chosen = max(left, key=lambda m: (m.id in first, not m.healthy, zones[m.zone], m.created_at, m.id))
         left.remove(chosen)
         zones[chosen.zone] -= 1
         stops.append(Stop(chosen.id, messages.scaling(primary.id)))

@@ -41,6 +41,7 @@ class Workloads:
         check_support(definition, "FARGATE")
         check_network(definition, network)
         given = {"desiredCount": request.desired_count, "launchType": "FARGATE", "networkConfiguration": network}
+        given |= {"stopFirst": request.stop_first}
         rules.check(given)
         reference = f"{definition.family}:{definition.revision}"
         service = await self._service(request, given, reference)
@@ -144,7 +145,7 @@ class Workloads:
                 raise AwsError("InvalidParameterException", "Unable to Start a service that is still Draining.")
             primary = old.deployments[0]
             same = old.desired_count == request.desired_count and primary.task_definition == reference
-            if same and old.request.get("networkConfiguration") == given["networkConfiguration"]:
+            if same and all(old.request.get(member) == value for member, value in given.items()):
                 return old
             return rules.updated(old, given, reference, False, deployment_id, now)
 

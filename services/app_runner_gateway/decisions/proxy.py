@@ -1,0 +1,143 @@
+"""HAProxy's configuration as text, and what its runtime socket answers, read.
+
+https://docs.haproxy.org/2.6/configuration.html, https://docs.haproxy.org/2.6/management.html#9.3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+RETRIES = 5
+MAP, SOCKET, CERTIFICATE = "hosts.map", "proxy.sock", "leaf.pem"
+_DRAIN, _MAINTENANCE = 0x08, 0x01
+
+
+class Server(msgspec.Struct, frozen=True):
+    """An instance in the proxy. `most`: requests at once; state: ready | drain."""
+
+    address: str
+    port: int
+    most: int
+    state: str = "ready"
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Counters of a server, or of a backend as a whole (`server` is empty then). `asked`: requests since it came."""
+
+    backend: str
+    server: str
+    in_flight: int
+    queued: int
+    asked: int
+    ok: int
+    client_errors: int
+    server_errors: int
+    latency_ms: float
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """What stands fast from start to start. Backends are made in advance, `backends` of them, so that a new service is
+    a line in a map and not another configuration."""
+
+    host: str
+    port: int
+    threads: int
+    connections: int
+    queue_s: float
+    backends: int = 32
+
+
+def render(frame: Frame, servers: Mapping[str, Mapping[str, Server]]) -> str:
+    """The whole configuration; paths are relative to the directory that HAProxy runs in."""
+    lines = [
+        "global",
+        f"  stats socket unix@{SOCKET} mode 600 level admin expose-fd listeners",
+        f"  nbthread {frame.threads}",
+        f"  maxconn {frame.connections}",
+        "  hard-stop-after 60s",
+        "  ssl-default-bind-options ssl-min-ver TLSv1.2",
+        "  tune.ssl.default-dh-param 2048",
+        "defaults",
+        "  mode http",
+        "  timeout connect 1s",
+        "  timeout client 120s",
+        "  timeout http-request 30s",
+        "  timeout http-keep-alive 60s",
+        "  timeout server 120s",
+        "  timeout tunnel 1h",
+        f"  timeout queue {int(frame.queue_s * 1000)}ms",
+        f"  retries {RETRIES}",
+        "  option redispatch 1",
+        "  option forwardfor",
+        '  http-error status 503 content-type text/plain string "The service has no instance that is free.\\n" '
+        "hdr Retry-After 1",
+        "frontend https",
+        f"  bind {frame.host}:{frame.port} ssl crt {CERTIFICATE} alpn h2,http/1.1",
+        "  http-request set-header X-Forwarded-Proto https",
+        f"  use_backend %[req.hdr(host),host_only,lower,map({MAP},nobody)]",
+        "backend nobody",
+        '  http-request return status 404 content-type text/plain string "No service answers to this name.\\n"',
+    ]
+    for number in range(frame.backends):
+        name = f"b{number}"
+        lines += [f"backend {name}", "  balance leastconn"]
+        lines += [f"  server {n} {line(s)}" for n, s in sorted(servers.get(name, {}).items())]
+    return "\n".join(lines) + "\n"
+
+
+def line(server: Server) -> str:
+    """A server as the configuration and `add server` have it."""
+    return f"{server.address}:{server.port} maxconn {server.most}"
+
+
+def read_map(text: str) -> dict[str, str]:
+    """`show map`: host to backend."""
+    found = (row.split(" ", 2) for row in text.splitlines() if row.strip())
+    return {row[1]: row[2] for row in found if len(row) == 3}
+
+
+def read_servers(text: str) -> Iterator[tuple[str, str, Server]]:
+    """`show servers state`: backend, name, and the server but for `most`, which it does not say (0)."""
+    for row in text.splitlines():
+        fields = row.split(" ")
+        if len(fields) < 19 or row.startswith("#"):
+            continue
+        admin = int(fields[6])
+        state = "maint" if admin & _MAINTENANCE else "drain" if admin & _DRAIN else "ready"
+        yield fields[1], fields[3], Server(fields[4], int(fields[18]), 0, state)
+
+
+def read_stats(text: str) -> list[Seen]:
+    """`show stat`: backends and servers."""
+    rows = iter(text.splitlines())
+    head = next(rows, "").lstrip("# ").split(",")
+    at = {name: number for number, name in enumerate(head)}
+    if "scur" not in at:
+        return []
+    return [_seen(row.split(","), at) for row in rows if row.startswith("b")]
+
+
+def _seen(fields: list[str], at: Mapping[str, int]) -> Seen:
+    def number(name: str) -> int:
+        return int(fields[at[name]] or 0)
+
+    server = fields[at["svname"]]
+    return Seen(
+        fields[at["pxname"]],
+        "" if server == "BACKEND" else server,
+        number("scur"),
+        number("qcur"),
+        number("stot"),
+        number("hrsp_2xx"),
+        number("hrsp_4xx"),
+        number("hrsp_5xx"),
+        float(number("ttime")),
+    )
+
+
+def free(backends: int, taken: Iterable[str]) -> str | None:
+    """A backend that no service has."""
+    used = set(taken)
+    return next((f"b{n}" for n in range(backends) if f"b{n}" not in used), None)

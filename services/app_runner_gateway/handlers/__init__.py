@@ -1,0 +1,1 @@
+"""What changes services: the writes that the API, events and controllers share."""
