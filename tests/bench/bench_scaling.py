@@ -98,7 +98,8 @@ def by_load(platform: Roadstead, ecs: Any, image: str, load: Path) -> float:
 
 
 def run() -> list[Figure]:
-    """Both, against one period and a second."""
+    """A metric put against one period and a second. What containers use is an average over the agents' period: one that
+    was half idle may not show the load yet, so the next one has to; the bar is two periods and a second."""
     os.environ["ROADSTEAD_AUTOSCALER_PERIOD_S"] = str(PERIOD_S)
     with tempfile.TemporaryDirectory() as directory, roadstead(runtime="oci") as platform:
         ecs = platform.client("ecs")
@@ -108,5 +109,5 @@ def run() -> list[Figure]:
         busy = by_load(platform, ecs, image, Path(directory))
     return [
         at_most(f"load step to desired count, a metric put (period {PERIOD_S:g} s)", median(put), "s", PERIOD_S + 1),
-        at_most(f"load step to desired count, busy containers (period {PERIOD_S:g} s)", busy, "s", PERIOD_S + 1),
+        at_most(f"load step to desired count, busy containers (period {PERIOD_S:g} s)", busy, "s", 2 * PERIOD_S + 1),
     ]
