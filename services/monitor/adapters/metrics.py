@@ -27,6 +27,8 @@ AGENTS = "metrics.agent."
 EVERYTHING = "metrics.>"
 VISIBLE_S = 3.0
 FORGET_NODES_S = 3600
+AHEAD_S = 2 * 3600 + 60
+"""A clock that is further ahead than this is wrong, and would make what the others measure look old."""
 _decode_usage = msgspec.json.Decoder(UsageBatch).decode
 _decode_samples = msgspec.json.Decoder(MetricBatch).decode
 
@@ -104,19 +106,25 @@ class Measurements:
 
     def _take(self, subject: str, data: bytes, sequence: int) -> None:
         try:
+            latest = self.clock() + AHEAD_S
             if subject.startswith(AGENTS):
-                touched = self._take_usage(_decode_usage(data))
+                touched = self._take_usage(_decode_usage(data), latest)
             else:
                 batch = _decode_samples(data)
-                self.batches[batch.source] = batch
-                touched = add_samples(self.store, batch.samples, batch.at)
+                known = self.batches.get(batch.source)
+                if known is None or known.at <= batch.at <= latest:  # older ones are read after newer ones
+                    self.batches[batch.source] = batch
+                touched = add_samples(self.store, batch.samples, batch.at, latest)
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("metrics.unreadable", subject=subject, sequence=sequence, error=str(error))
             return
         for listener in self._listeners:
             listener(touched)
 
-    def _take_usage(self, batch: UsageBatch) -> list[tuple[MetricKey, float]]:
+    def _take_usage(self, batch: UsageBatch, latest: float) -> list[tuple[MetricKey, float]]:
+        if batch.at > latest or batch.period_s <= 0:
+            log.warning("metrics.wrong_clock", node=batch.node, at=batch.at)
+            return []
         known = self.nodes.get(batch.node)
         if known is None or known.at <= batch.at:
             self.nodes[batch.node] = NodeUsage(batch.node, batch.at, batch.period_s, batch.tasks)

@@ -9,7 +9,7 @@ from contracts.aws import cloudwatch
 from services.monitor.adapters.metrics import Measurements
 from services.monitor.decisions import queries
 from services.monitor.decisions.putting import samples_from, wrong
-from services.monitor.decisions.series import Sums
+from services.monitor.decisions.series import WEEK, Sums
 from services.monitor.decisions.store import MetricKey, check_period, check_statistic, key_of, statistic_of
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
@@ -45,7 +45,7 @@ class MetricApi(AwsService):
         self, context: RequestContext, request: cloudwatch.ListMetricsInput
     ) -> cloudwatch.ListMetricsOutput:
         """The metrics that fit, sorted, at most 500 a page."""
-        since = self._measurements.clock() - ACTIVE_S if request.recently_active else 0.0
+        since = self._measurements.clock() - (ACTIVE_S if request.recently_active else WEEK)
         fitting = sorted(
             key
             for key in self._series.keys(context.account, context.region)

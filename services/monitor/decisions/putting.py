@@ -7,7 +7,6 @@ import math
 from contracts.aws import cloudwatch
 from contracts.records.metrics import MetricSample
 from services.monitor.decisions.queries import dimensions_of
-from services.monitor.decisions.series import WEEK
 from services.shared.errors import AwsError
 
 MOST_DATA = 1000
@@ -95,7 +94,3 @@ def _values(member: str, datum: cloudwatch.MetricDatum) -> Sums:
         raise wrong(f"The collection {member}.Counts must have a positive number for each member of Values.")
     total = sum(value * many for value, many in zip(values, counts, strict=True))
     return sum(counts), total, min(values), max(values), list(values), list(counts)
-
-
-KEPT_S = WEEK
-"""Values older than this are taken, as CloudWatch takes them, and not kept."""

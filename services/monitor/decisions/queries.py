@@ -53,17 +53,17 @@ def check(queries: list[cloudwatch.MetricDataQuery]) -> None:
             missing = names_in(parse(query.expression)) - set(known) - {"*"}
             if missing:
                 raise invalid(f"Error in expression '{query.id}': there is no query with the id {min(missing)}")
-    for query in queries:
-        _no_circle(query.id, known, ())
+    _no_circle({q.id: names_in(parse(q.expression)) - {"*"} for q in queries if q.expression is not None})
 
 
-def _no_circle(name: str, known: dict[str, cloudwatch.MetricDataQuery], path: tuple[str, ...]) -> None:
-    if name in path:
-        raise invalid(f"Error in expression '{name}': it refers to itself")
-    expression = known[name].expression
-    if expression is not None:
-        for other in names_in(parse(expression)) - {"*"}:
-            _no_circle(other, known, (*path, name))
+def _no_circle(waiting: dict[str, set[str]]) -> None:
+    """Take away, again and again, what waits for nothing that waits."""
+    while waiting:
+        ready = [name for name, wanted in waiting.items() if not wanted & set(waiting)]
+        if not ready:
+            raise invalid(f"Error in expression '{min(waiting)}': it refers to itself")
+        for name in ready:
+            del waiting[name]
 
 
 def answer(
@@ -82,11 +82,10 @@ def answer(
             key = key_in(account, region, stat.metric)
             known[query.id] = store.values(key, stat.stat, start, end, stat.period, stat.unit)
     waiting = {query.id: query.expression for query in queries if query.expression is not None}
+    wanted = {name: names_in(parse(expression)) for name, expression in waiting.items()}
     while waiting:
-        for name, expression in list(waiting.items()):
-            if not names_in(parse(expression)) & set(waiting):
-                known[name] = evaluate(expression, known, metrics)
-                del waiting[name]
+        for name in [name for name in waiting if not wanted[name] & waiting.keys()]:
+            known[name] = evaluate(waiting.pop(name), known, metrics)
     return known
 
 

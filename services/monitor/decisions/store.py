@@ -166,12 +166,16 @@ class MetricStore:
         return {at: value for at, value in told if value is not None}
 
 
-def add_samples(store: MetricStore, samples: Iterable[MetricSample], at: float) -> list[tuple[MetricKey, float]]:
-    """Take samples in; the metrics and times of what was added."""
+def add_samples(
+    store: MetricStore, samples: Iterable[MetricSample], at: float, latest: float = math.inf
+) -> list[tuple[MetricKey, float]]:
+    """Take samples in, but for those behind `latest`; the metrics and times of what was added."""
     touched = []
     for sample in samples:
         key = key_of(sample.account, sample.region, sample.namespace, sample.name, sample.dimensions)
         when = sample.at or at
+        if when > latest:
+            continue
         store.add(key, sample.unit, sample.resolution_s, when, sums_of(sample))
         touched.append((key, when))
     return touched

@@ -159,6 +159,13 @@ def test_running_tasks_are_counted_over_the_nodes_that_spoke_lately():
     assert counts == {"web": 3.0, None: 3.0}
 
 
+def test_a_sample_from_a_clock_that_is_far_ahead_is_not_taken():
+    store = filled([1.0])
+    sample = MetricSample(account="1", region="r", namespace="N", name="m", at=START + 10_000)
+    assert add_samples(store, [sample], START, START + 100) == []
+    assert store.newest(KEY) == START
+
+
 def test_samples_without_a_time_have_that_of_their_batch():
     store = MetricStore(1 << 20)
     sample = MetricSample(account="1", region="r", namespace="N", name="m", sum=2.0, minimum=2.0, maximum=2.0)
