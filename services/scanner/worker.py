@@ -1,9 +1,9 @@
 """What the scanner does in processes of their own: hostile bytes are read here, with limits that the kernel holds.
 
-    python -m services.scanner.worker layer '<limits>'      a layer on stdin, its report on stdout
-    python -m services.scanner.worker match [<index>]       layers' reports on stdin, summary and report on stdout
-    python -m services.scanner.worker import <path> <target> <now>
-    python -m services.scanner.worker meta <index>
+    layer '<limits>'                 a layer on stdin, its report on stdout
+    match [<index>]                  layers' reports on stdin, summary and report on stdout
+    import <path> <target> <now>
+    meta <index>
 
 Each answers with JSON; a refusal is {"refused": why}. They import the standard library and `packaging` alone, so that
 one is there within some 30 ms and leaves nothing behind.
@@ -17,14 +17,14 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 18
+LARGE = 16 << 20
+"""From so many bytes on a layer takes long in any case, and lets go before what others wait for."""
 
 
 def _limit(memory: int, seconds: int) -> None:
-    os.nice(5)  # what serves goes before
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -40,8 +40,12 @@ def layer(limits_json: str) -> dict[str, Any]:
     hashed = hashlib.sha256()
 
     def chunks() -> Iterator[bytes]:
+        total = 0
         while chunk := sys.stdin.buffer.read1(CHUNK):
             hashed.update(chunk)
+            if total <= LARGE < total + len(chunk):
+                os.nice(5)
+            total += len(chunk)
             yield chunk
 
     stream = chunks()
@@ -69,7 +73,7 @@ def match(index_path: str = "") -> dict[str, Any]:
     if index_path:
         from services.scanner.adapters.index import Index, covered
 
-        index = Index(Path(index_path))
+        index = Index(index_path)
         meta = index.meta()
         found, odd = findings(contents, index.lookup)
         note = unjudged(contents, covered(meta), odd)
@@ -86,9 +90,12 @@ def match(index_path: str = "") -> dict[str, Any]:
 
 def import_(path: str, target: str, now: str) -> dict[str, Any]:
     """Make an index of a folder of advisories."""
-    from services.scanner.adapters.index import build
+    from pathlib import Path
+
+    from services.scanner.adapters.importing import build
 
     _limit(2 << 30, 3600)
+    os.nice(5)
     try:
         return build(Path(path), Path(target), float(now))
     except OSError as error:
@@ -102,7 +109,7 @@ def meta(index_path: str) -> dict[str, Any]:
     from services.scanner.adapters.index import Index
 
     try:
-        return Index(Path(index_path)).meta()
+        return Index(index_path).meta()
     except (sqlite3.Error, TypeError, ValueError) as error:
         return {"refused": f"{index_path}: {error}"}
 
@@ -116,7 +123,3 @@ def main() -> int:
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "tasks": "RunTask to RUNNING and replacement, against docker run",
     "placement": "tasks a second that find their node, on 5,000 nodes",
     "names": "a task's start to the first DNS answer with its address",
+    "scan": "a pushed image to its findings",
     "scale": "200 services of 5 tasks on simulated nodes: what they cost while nothing happens",
     "metrics": "CloudWatch: values in and out, and the usage of a thousand tasks",
     "registry": "layers and manifests, in and out",

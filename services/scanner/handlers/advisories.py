@@ -76,7 +76,7 @@ class Advisories:
 
     async def import_if_new(self, path: Path) -> bool:
         """Import, unless these very files are what was imported last; whether it did. Raises ImportFailed."""
-        from services.scanner.adapters.index import fingerprint  # SQLite's weight, only for those who name a path
+        from services.scanner.adapters.importing import fingerprint  # SQLite's weight, only for those who name a path
 
         try:
             known = await asyncio.to_thread(fingerprint, path)
