@@ -66,8 +66,10 @@ def over_quota(scan: ImageScan | None, now: float, *, on_push: bool, advisories:
 
 
 def is_due(scan: ImageScan, advisories: str) -> bool:
-    """Whether there is something to do: it was asked for, or the advisories are others than it was matched with."""
-    return scan.status == "IN_PROGRESS" or (scan.status == "COMPLETE" and scan.advisories != advisories)
+    """Whether there is something to do: it was asked for, or the advisories are others than it was matched with. When
+    there are none any more (an index that can't be read), what was found with those before still holds."""
+    outdated = bool(advisories) and scan.advisories != advisories
+    return scan.status == "IN_PROGRESS" or (scan.status == "COMPLETE" and outdated)
 
 
 def page(findings: Sequence[Finding], size: int, token: str) -> tuple[list[Finding], str]:

@@ -50,6 +50,7 @@ def test_what_is_due():
     assert scans.is_due(replace(SCAN, status="IN_PROGRESS"), "v1")
     assert scans.is_due(SCAN, "v2")
     assert not scans.is_due(SCAN, "v1")
+    assert not scans.is_due(SCAN, "")
     assert not scans.is_due(replace(SCAN, status="FAILED"), "v2")
 
 
