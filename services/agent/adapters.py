@@ -16,7 +16,7 @@ from contracts.records.scheduler import Task
 from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS, IssueSession, ResolveSecrets, Session
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.agent.decisions.members import PlanError
-from services.agent.ports import CannotPullContainerError, Image, RegistryAuth, Runtime
+from services.agent.ports import CannotPullContainerError, Image, RegistryAuth, RegistryAway, Runtime
 from services.agent.settings import AgentSettings
 from services.shared.bus import Bus, CommandRefused
 from services.shared.clock import Clock
@@ -26,8 +26,7 @@ from services.shared.settings import SettingsError
 
 DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
 RENEW_BEFORE_S = 600.0
-PULL_TOKEN_S = 30.0
-"""The registry may have the task wait for the scan of its image (20 s) before it answers."""
+PULL_AGAIN_S = 0.5
 
 
 async def choose_runtime(wanted: str) -> str:
@@ -99,7 +98,19 @@ class Images:
 
     async def pull(self, image: str, account: str, region: str) -> Image:
         """The image on this node. Raises CannotPullContainerError."""
-        token = await self._token(IssuePullToken(image=image, account=account, region=region))
+        request = IssuePullToken(image=image, account=account, region=region)
+        deadline = asyncio.get_running_loop().time() + self._wait_s
+        while True:
+            token = await self._token(request)
+            try:
+                return await self._with(token)
+            except RegistryAway:
+                # Between its leave and the last layer the platform's own registry may be started anew.
+                if not token.local or asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(PULL_AGAIN_S)
+
+    async def _with(self, token: PullToken) -> Image:
         auth = RegistryAuth(token.username, token.password, token.insecure) if token.local else None
         always = self._behaviour != "prefer-cached"
         try:
@@ -116,16 +127,12 @@ class Images:
 
     async def _token(self, request: IssuePullToken) -> PullToken:
         """A registry that is away for a moment is waited for."""
-        deadline = asyncio.get_running_loop().time() + self._wait_s
-        while True:
-            try:
-                return await self._bus.call(ISSUE_PULL_TOKEN, request, timeout=PULL_TOKEN_S)
-            except CommandRefused as refused:
-                raise CannotPullContainerError(f"{refused.code}: {refused.message}") from refused
-            except StateUnavailable as error:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise CannotPullContainerError(f"the registry does not answer: {error.message}") from error
-                await asyncio.sleep(0.2)  # the registry has no event to say that it is back
+        try:
+            return await self._bus.call_again(ISSUE_PULL_TOKEN, request, within_s=self._wait_s)
+        except CommandRefused as refused:
+            raise CannotPullContainerError(f"{refused.code}: {refused.message}") from refused
+        except StateUnavailable as error:
+            raise CannotPullContainerError(f"the registry does not answer: {error.message}") from error
 
 
 class Sessions:
@@ -175,16 +182,12 @@ class Secrets:
             values_from=sorted(set(values_from)),
             public_key=base64.b64encode(asker.public).decode(),
         )
-        deadline = asyncio.get_running_loop().time() + self._wait_s
-        while True:
-            try:
-                reply = await self._bus.call(RESOLVE_SECRETS, request)
-                return msgspec.json.decode(asker.open(base64.b64decode(reply.sealed), task.id), type=dict[str, str])
-            except CommandRefused as refused:
-                raise PlanError(refused.message) from None
-            except CannotOpen:
-                raise PlanError("the values of the secrets can't be opened") from None
-            except StateUnavailable as error:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise PlanError(f"secrets are not to be had: identity does not answer: {error.message}") from None
-                await asyncio.sleep(0.2)  # identity has no event to say that it is back
+        try:
+            reply = await self._bus.call_again(RESOLVE_SECRETS, request, within_s=self._wait_s)
+            return msgspec.json.decode(asker.open(base64.b64decode(reply.sealed), task.id), type=dict[str, str])
+        except CommandRefused as refused:
+            raise PlanError(refused.message) from None
+        except CannotOpen:
+            raise PlanError("the values of the secrets can't be opened") from None
+        except StateUnavailable as error:
+            raise PlanError(f"secrets are not to be had: identity does not answer: {error.message}") from None

@@ -41,6 +41,7 @@ __all__ = [
     "Mount",
     "NoSuchContainer",
     "RegistryAuth",
+    "RegistryAway",
     "Runtime",
     "RuntimeFailure",
     "Sandbox",
@@ -64,6 +65,10 @@ class CannotPullContainerError(RuntimeFailure):
     """The image does not exist, may not be read, is damaged, or its registry is away."""
 
     code = "CannotPullContainerError"
+
+
+class RegistryAway(CannotPullContainerError):
+    """The image's registry is not to be reached, or ended in the middle."""
 
 
 class CannotCreateContainerError(RuntimeFailure):

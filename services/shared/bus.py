@@ -28,6 +28,8 @@ from services.shared.errors import AwsError, StateUnavailable
 log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 3.0
+ASK_AGAIN_S = 3.0
+AWAY_S = 0.2
 WRONG_LAST_SEQUENCE = 10071
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
@@ -84,6 +86,7 @@ class Bus:
         """Durable publishes in a row that a connected NATS did not answer: it is what a stream on a full disk does."""
         self.waiting: dict[str, int] = {}
         """By what is followed: how many messages NATS still had for it when it gave out the last one."""
+        self._waiting: set[asyncio.Timeout] = set()
         self._micro: nats.micro.Service | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -140,6 +143,11 @@ class Bus:
         if self.connected.is_set() and not self.client.is_closed:
             log.warning("bus.disconnected", service=self.service)
         self.connected.clear()
+        # What was asked over a connection that is gone is answered by nobody: who waits shall not wait for its time.
+        now = asyncio.get_running_loop().time()
+        for deadline in self._waiting:
+            if not deadline.expired():
+                deadline.reschedule(now)
 
     async def _on_reconnected(self) -> None:
         log.info("bus.reconnected", service=self.service)
@@ -154,19 +162,24 @@ class Bus:
         headers: dict[str, str] | None = None,
         timeout: float = REQUEST_TIMEOUT_S,
     ) -> Msg:
-        """A request and its reply. StateUnavailable when nobody answers."""
+        """A request and its reply. StateUnavailable when nobody answers, at once when the connection is lost."""
         if not self.connected.is_set():
             raise StateUnavailable()
+        deadline = asyncio.timeout(timeout)
         try:
-            reply = await self.client.request(subject, payload, timeout=timeout, headers=headers)
+            async with deadline:
+                self._waiting.add(deadline)
+                reply = await self.client.request(subject, payload, timeout=None, headers=headers)
+                # `asyncio.wait_for` of Python 3.11, in the client, may forget a cancellation that comes together with
+                # the reply: a loop that renews or asks would go on for ever, and who waits for its end with it.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError
+                return reply
         except _AWAY as error:
             raise StateUnavailable() from error
-        # `asyncio.wait_for` of Python 3.11, in the client, forgets a cancellation that comes together with the reply:
-        # a loop that renews or asks would go on for ever, and who waits for its end with it.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
-        return reply
+        finally:
+            self._waiting.discard(deadline)
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A call of the JetStream API (`$JS.API.` is put before the subject). Raises ApiError."""
@@ -263,6 +276,31 @@ class Bus:
         if code:
             raise CommandRefused(code, (reply.headers or {}).get("Nats-Service-Error", ""))
         return command.reply_decoder.decode(reply.data)
+
+    async def call_again(
+        self, command: Command[_Request, _Reply], request: _Request, *, within_s: float, every_s: float = ASK_AGAIN_S
+    ) -> _Reply:
+        """As `call`, of a service that may be away for a moment or take its time; the command must bear to be asked
+        twice. Asked again every `every_s` beside what was asked before: one who died with a question tells nobody."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        asked: set[asyncio.Task[_Reply]] = set()
+        try:
+            while True:
+                left = max(deadline - loop.time(), 0.1)
+                asked.add(asyncio.ensure_future(self.call(command, request, left)))
+                done, asked = await asyncio.wait(asked, timeout=min(every_s, left), return_when=asyncio.FIRST_COMPLETED)
+                try:
+                    for one in done:
+                        return one.result()
+                except StateUnavailable:
+                    if loop.time() >= deadline:
+                        raise
+                    await asyncio.sleep(AWAY_S)  # there is no event that says that a service is back
+        finally:
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     def spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
         """A background task that ends with the bus."""

@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from services.agent.ports import CannotPullContainerError, RegistryAuth
+from services.agent.ports import CannotPullContainerError, RegistryAuth, RegistryAway
 from services.agent.runtimes.oci.images.reference import Reference
 
 MANIFESTS = (
@@ -176,8 +176,8 @@ class Registry:
             "may require authorization: authorization failed"
         )
 
-    def _unreachable(self, error: BaseException) -> CannotPullContainerError:
-        return CannotPullContainerError(
+    def _unreachable(self, error: BaseException) -> RegistryAway:
+        return RegistryAway(
             f"failed to resolve reference {str(self._reference)!r}: registry {self._base} cannot be reached: "
             f"{error or type(error).__name__}"
         )

@@ -29,7 +29,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from services.agent.ports import CannotPullContainerError, Image, RegistryAuth, RuntimeFailure
+from services.agent.ports import CannotPullContainerError, Image, RegistryAuth, RegistryAway, RuntimeFailure
 from services.agent.runtimes.oci.addresses import locked
 from services.agent.runtimes.oci.images import registry
 from services.agent.runtimes.oci.images.reference import Reference, parse
@@ -207,7 +207,9 @@ class ImageStore:
                 stored = await self._fetch(source, name, reference)
             except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
                 raise CannotPullContainerError(f"{name}: the registry sent no valid image: {error!r}") from error
-            except (OSError, aiohttp.ClientError) as error:
+            except aiohttp.ClientError as error:
+                raise RegistryAway(f"{name}: {error or type(error).__name__}") from error
+            except OSError as error:
                 raise CannotPullContainerError(f"{name}: {error or type(error).__name__}") from error
         await self._run(self._publish, name, stored)
         return stored.image
