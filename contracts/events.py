@@ -125,6 +125,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "app_service.failed.v1",
         "app_service.deleted.v1",
         "app_service.image_moved.v1",
+        "app_service.named.v1",
         "app_service.tagged.v1",
         "app_service.removed.v1",
     ),

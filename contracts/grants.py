@@ -15,6 +15,7 @@ from contracts.records.registry import IMAGE, IMAGE_TAG
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
+from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
 from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
@@ -55,7 +56,7 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "registry": (START_SCAN, DESCRIBE_FINDINGS),
     "scanner": (ISSUE_PULL_TOKEN,),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
-    "app_runner_gateway": (PUT_WORKLOAD, DELETE_WORKLOAD),
+    "app_runner_gateway": (PUT_WORKLOAD, DELETE_WORKLOAD, PROVIDE_NAME, REMOVE_NAME),
 }
 """Which commands it may ask for."""
 

@@ -46,6 +46,8 @@ SEPARATORS = r" \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 LINEAR = {
     r"^[a-z0-9*](?:[._\-/a-z0-9*]?[a-z0-9*]+)*$": r"^[a-z0-9*](?:[._\-/]?[a-z0-9*])*$",
 }
+#: Strings whose pattern would refuse what our own APIs give out: an image of a registry on localhost.
+UNBOUND = {("apprunner", "ImageIdentifier")}
 RESERVED = {
     "API", "Annotated", "Any", "Api", "Document", "Error", "Http", "Literal", "Meta", "NoInput",
     "Operation", "Shape", "TaggedUnion", "Timestamp", "errors", "field", "operations",
@@ -157,7 +159,7 @@ class ApiWriter:
             parts.append(f"{low}={shape['min']}")
         if shape.get("max") is not None:
             parts.append(f"{high}={shape['max']}")
-        if "pattern" in shape:
+        if "pattern" in shape and (self.name, name) not in UNBOUND:
             if (pattern := python_pattern(shape["pattern"])) is None:
                 self.dropped.append(name)
             else:

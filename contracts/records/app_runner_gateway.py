@@ -44,7 +44,8 @@ class AppService(msgspec.Struct, kw_only=True, frozen=True):
     status: OPERATION_IN_PROGRESS | RUNNING | PAUSED | CREATE_FAILED | DELETED. `active` is the number of the revision
     that answers requests, `candidate` of the one that is being deployed; 0: none. `revisions` holds those two.
     `operations` newest first, at most 50; the first one may be in progress, no other. `image_moved`: the tag of an
-    automatically deployed image names another image since.
+    automatically deployed image names another image since. `registry_arn` is where its instances are found by
+    name (None: not asked for yet; empty: it can have no name).
     """
 
     account: str
@@ -69,6 +70,7 @@ class AppService(msgspec.Struct, kw_only=True, frozen=True):
     last_revision: int = 0
     operations: list[AppOperation] = []
     image_moved: bool = False
+    registry_arn: str | None = None
     tags: dict[str, str] = {}
 
 

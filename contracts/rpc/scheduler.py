@@ -38,7 +38,7 @@ class PutWorkload(msgspec.Struct, kw_only=True, frozen=True):
 
     `definition` is RegisterTaskDefinition's wire JSON without its family. The workload is an ECS service in the hidden
     cluster `apprunner` of the account. The same request twice is one workload. `stop_first` are ids of tasks that are
-    the first to stop when there are more than are wanted.
+    the first to stop when there are more than are wanted. `service_registries` as CreateService has them.
     """
 
     account: str
@@ -49,6 +49,7 @@ class PutWorkload(msgspec.Struct, kw_only=True, frozen=True):
     network_configuration: dict[str, Any] = {}
     tags: dict[str, str] = {}
     stop_first: list[str] = []
+    service_registries: list[dict[str, Any]] = []
 
 
 class WorkloadPut(msgspec.Struct, kw_only=True, frozen=True):

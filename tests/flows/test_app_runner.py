@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver
 
+from tests.builders import dns
 from tests.builders.images import File, busybox_image
 from tests.builders.platform import processes, until
 
@@ -146,6 +147,11 @@ def story(platform, app_runner):
         app_runner.delete_service(ServiceArn=story.arn)
 
 
+def address(task):
+    details = (d for a in task["attachments"] for d in a["details"])
+    return next(d["value"] for d in details if d["name"] == "privateIPv4Address")
+
+
 def failed(answers):
     return [answer for answer in answers if answer[0] != 200]
 
@@ -153,6 +159,14 @@ def failed(answers):
 def test_a_service_answers_over_https_with_the_local_authority(story):
     assert story.visitors.once() == (200, "one")
     assert story.operations()[-1] == ("CREATE_SERVICE", "SUCCEEDED")
+
+
+def test_its_instances_are_found_by_name(story):
+    def found():
+        answer = dns.ask(story.platform.info["dns_port"], "shop.apprunner.local")
+        return set(answer.data()) == {address(t) for t in story.instances()} != set()
+
+    until(found, 30)
 
 
 def test_a_push_is_deployed_by_itself_without_a_failed_request(story):
@@ -254,6 +268,7 @@ def test_a_deleted_service_is_gone(story):
     story.settled("DELETED")
     assert story.instances() == []
     assert story.visitors.once()[0] == 404
+    until(lambda: dns.ask(story.platform.info["dns_port"], "shop.apprunner.local").data() == [], 30)
     assert story.arn not in [s["ServiceArn"] for s in story.client.list_services()["ServiceSummaryList"]]
 
 

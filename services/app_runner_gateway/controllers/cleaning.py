@@ -8,6 +8,7 @@ import structlog
 
 from contracts.records.app_runner_gateway import APP_SERVICE
 from services.app_runner_gateway.adapters.world import World
+from services.app_runner_gateway.handlers.naming import remove_name
 from services.shared.errors import StateUnavailable
 from services.shared.state import Conflict
 
@@ -30,6 +31,7 @@ class CleaningController:
                 if service.deleted_at is not None and service.deleted_at + self._keep_s <= now:
                     try:
                         key = APP_SERVICE.key_of(service)
+                        await remove_name(self._world, service)
                         await self._world.store.delete(APP_SERVICE, key, "app_service.removed.v1")
                     except (StateUnavailable, Conflict) as error:
                         log.warning("app_service.not_removed", name=service.name, error=str(error))

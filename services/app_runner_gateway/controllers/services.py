@@ -26,6 +26,7 @@ from services.app_runner_gateway.decisions.life import operation, revision
 from services.app_runner_gateway.decisions.plan import DRAIN, Instance, Plan, Put, Workload, decide
 from services.app_runner_gateway.decisions.proxy import Server
 from services.app_runner_gateway.decisions.workloads import definition
+from services.app_runner_gateway.handlers.naming import provide_name
 from services.app_runner_gateway.handlers.services import begin, finish
 from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.shared import telemetry
@@ -120,6 +121,10 @@ class ServicesController:
             with telemetry.continued("app_runner.deploy", entry.trace, app=service.name):
                 image = await self._world.image_now(service.source["ImageRepository"]["ImageIdentifier"])
                 await begin(self._world, key, "START_DEPLOYMENT", image, image_moved=False)
+            return
+        if service.registry_arn is None and service.status not in ("DELETED", "CREATE_FAILED"):
+            with telemetry.continued("app_runner.name", entry.trace, app=service.name):
+                await provide_name(self._world, key, service)
             return
         plan = self._decide(key, service)
         acts = plan.puts or plan.deletes or plan.outcome
@@ -249,6 +254,7 @@ class ServicesController:
             desired_count=put.count,
             stop_first=list(put.stop_first),
             tags=service.tags,
+            service_registries=[{"registryArn": service.registry_arn}] if service.registry_arn else [],
         )
         try:
             await self._world.bus.call(PUT_WORKLOAD, request)

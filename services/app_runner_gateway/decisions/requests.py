@@ -35,6 +35,14 @@ _ECR = re.compile(
 )
 
 
+#: As our own registry names its images on this machine; another account's or region's have those before the name.
+_LOCAL = re.compile(
+    r"(?:localhost|127\.0\.0\.1)(?::\d{1,5})?/(?:(\d{12})\.([a-z]{2}(?:-[a-z]+)+-\d+)/)?"
+    r"([^:@]+)(?::([^@]+))?(?:@(sha256:[0-9a-f]{64}))?\Z"
+)
+_HERE = ("000000000000", "us-east-1")
+
+
 def invalid(message: str) -> AwsError:
     """The error for a request that makes no sense."""
     return AwsError("InvalidRequestException", message)
@@ -54,11 +62,13 @@ class EcrImage:
 
 def ecr_image(identifier: str) -> EcrImage | None:
     """What an image identifier names, if it is of a private repository. No tag is `latest`."""
-    found = _ECR.match(identifier)
+    found = _ECR.match(identifier) or _LOCAL.match(identifier)
     if found is None:
         return None
     account, region, repository, tag, digest = found.groups()
-    return EcrImage(account, region, repository, "" if digest else tag or "latest", digest or "")
+    return EcrImage(
+        account or _HERE[0], region or _HERE[1], repository, "" if digest else tag or "latest", digest or ""
+    )
 
 
 def source(given: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Workloads:
         check_support(definition, "FARGATE")
         check_network(definition, network)
         given = {"desiredCount": request.desired_count, "launchType": "FARGATE", "networkConfiguration": network}
-        given |= {"stopFirst": request.stop_first}
+        given |= {"stopFirst": request.stop_first, "serviceRegistries": request.service_registries}
         rules.check(given)
         reference = f"{definition.family}:{definition.revision}"
         service = await self._service(request, given, reference)

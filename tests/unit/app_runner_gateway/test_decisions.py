@@ -233,3 +233,26 @@ def test_a_bad_authority_is_told_by_its_file(tmp_path):
     (tmp_path / CA_FILE).write_text("nonsense")
     with pytest.raises(SettingsError, match="can't be read"):
         Authority.open(tmp_path, NOW)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "found"),
+    [
+        ("localhost:5000/shop:2", ("000000000000", "us-east-1", "shop", "2", "")),
+        ("127.0.0.1:5000/a/b", ("000000000000", "us-east-1", "a/b", "latest", "")),
+        ("localhost:5000/999999999999.eu-west-1/a/b:x", ("999999999999", "eu-west-1", "a/b", "x", "")),
+        ("localhost/shop@sha256:" + "0" * 64, ("000000000000", "us-east-1", "shop", "", "sha256:" + "0" * 64)),
+    ],
+)
+def test_an_image_is_also_named_as_our_own_registry_names_it(identifier, found):
+    image = requests.ecr_image(identifier)
+    assert (image.account, image.region, image.repository, image.tag, image.digest) == found
+
+
+@pytest.mark.parametrize(
+    "identifier", ["docker.io/library/nginx", "localhost:5000/", "localhost.example/shop:1", "shop"]
+)
+def test_what_no_registry_of_ours_has_is_refused(identifier):
+    given = {"ImageRepository": {"ImageRepositoryType": "ECR", "ImageIdentifier": identifier}}
+    with pytest.raises(AwsError, match="no image of a private ECR repository"):
+        requests.source(given)
