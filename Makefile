@@ -16,7 +16,7 @@ help:  ## list the targets
 		/^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
 ##@ Use it
-demo: system venv  ## the main job from nothing: push an image, run it, kill it, see it replaced
+demo: system venv  ## the whole story: a shop pushed, scanned, deployed, served over HTTPS, killed, scaled, traced
 	@$(BIN)/python examples/demo.py
 
 up: system venv  ## start the platform in the background (stop it with make down)

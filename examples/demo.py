@@ -1,249 +1,228 @@
-"""`make demo`: the main job from nothing, each step with its time.
+"""`make demo`: the whole story on this machine, each step with what happens and how long it took.
 
-A real image is pushed by skopeo, runs as real containers through the real AWS APIs (boto3), and is kept running: a
-container is killed and replaced, a new version rolled out while requests are answered, and the platform itself is
-killed and comes back to its running tasks. Everything lies under build/demo and is gone afterwards.
+A shop of two services is pushed, scanned, kept from running while it has a critical finding, deployed, found by name,
+served over HTTPS, killed and replaced, moved out of a lost zone, scaled out by load and back, and deployed again by a
+push alone; one trace shows the way of that push through every service. Real containers, real clients, no Docker daemon.
+Everything lies under build/demo and is gone afterwards.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.builders.images import File, busybox_image  # noqa: E402
-from tests.builders.platform import FARGATE, Roadstead, skopeo_push, until  # noqa: E402
+from examples.shop.deployment import NAME, Shop, address, processes_of  # noqa: E402
+from services.testing.platform import CLI  # noqa: E402
+from tests.builders.platform import Roadstead, until  # noqa: E402
 
 DATA = ROOT / "build" / "demo"
 BEGAN = time.monotonic()
+LOST = "us-east-1c"
+Say = Callable[[str], None]
+
+HURRY = {
+    "ROADSTEAD_APP_RUNNER_GATEWAY_SCALE_IN_S": "4",
+    "ROADSTEAD_AUTOSCALER_SCALE_IN_WINDOW_S": "10",
+    "ROADSTEAD_AGENT_USAGE_S": "5",
+    "ROADSTEAD_SCHEDULER_NODE_SILENCE_S": "6",
+}
+"""Scaling in waits a minute and more, so that it does not flutter, and a silent node is waited for: not in a demo."""
 
 
 @contextmanager
-def step(text: str) -> Iterator[Callable[[str], None]]:
+def step(text: str) -> Iterator[Say]:
     """One step of the demo: its line before, what it found and its time after."""
-    print(f"\n\033[1m▸ {text}\033[0m" if sys.stdout.isatty() else f"\n> {text}", flush=True)
+    bold, normal = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"\n{bold}▸ {text}{normal}", flush=True)
     started = time.monotonic()
     yield lambda line: print(f"    {line}", flush=True)
-    print(f"    {time.monotonic() - started:.2f} s", flush=True)
+    print(f"    {time.monotonic() - started:.1f} s", flush=True)
 
 
-def push(platform: Roadstead, version: str) -> str:
-    """Build version `version` of the shop and push it with skopeo; the image's URI."""
-    page = f"<h1>the shop, version {version}</h1>\n"
-    start = "#!/bin/sh\necho shop starts, version $VERSION\nexec httpd -f -v -p 8080 -h /www\n"
-    files = {"/www/index.html": File(page), "/start": File(start, mode=0o755)}
-    image = busybox_image(files, command=["/start"], environment={"VERSION": version})
-    return skopeo_push(platform, image, "shop", version)
+@contextmanager
+def node(platform: Roadstead) -> Iterator[subprocess.Popen[str]]:
+    """The third zone, in a process of its own, so that it can be lost."""
+    command = [*CLI, "node", "--zone", LOST, "--data", str(platform.data)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        if "is a node" not in (process.stdout.readline() if process.stdout else ""):
+            raise SystemExit(f"demo: the node of {LOST} did not start")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-def register(platform: Roadstead, uri: str) -> str:
-    """A task definition for this image; its ARN."""
-    definition = {
-        "family": "shop",
-        "networkMode": "awsvpc",
-        "requiresCompatibilities": ["FARGATE"],
-        "cpu": "256",
-        "memory": "512",
-        "containerDefinitions": [
-            {
-                "name": "web",
-                "image": uri,
-                "essential": True,
-                "portMappings": [{"containerPort": 8080}],
-                "stopTimeout": 2,
-                "logConfiguration": {
-                    "logDriver": "awslogs",
-                    "options": {
-                        "awslogs-group": "/demo/shop",
-                        "awslogs-region": "us-east-1",
-                        "awslogs-stream-prefix": "shop",
-                        "awslogs-create-group": "true",
-                    },
-                },
-            }
-        ],
-    }
-    answer = platform.client("ecs").register_task_definition(**definition)
-    return answer["taskDefinition"]["taskDefinitionArn"]
+def scanned(shop: Shop, say: Say) -> None:
+    """Findings of both images, and the gate at work."""
+    for name in ("backend", "frontend"):
+        found = shop.findings(name, "1.0")
+        counts = found["findingSeverityCounts"]
+        say(f"{name}:1.0  " + (", ".join(f"{n} {severity}" for severity, n in counts.items()) or "no findings"))
+        for finding in found["findings"][:2]:
+            facts = {a["key"]: a["value"] for a in finding.get("attributes", ())}
+            package = f"{facts.get('package_name', '')} {facts.get('package_version', '')}"
+            say(f"    {finding['name']}  {finding['severity']}  {package}")
+    shop.platform.command("gate", "set", "--severity", "CRITICAL")
+    say("the gate is set: images with critical findings do not run")
 
 
-def running(platform: Roadstead) -> list[dict[str, Any]]:
-    """The running tasks of the service."""
-    ecs = platform.client("ecs")
-    arns = ecs.list_tasks(cluster="demo", serviceName="shop")["taskArns"]
-    found = ecs.describe_tasks(cluster="demo", tasks=arns)["tasks"] if arns else []
-    return [task for task in found if task["lastStatus"] == "RUNNING"]
-
-
-def address(task: dict[str, Any]) -> str:
-    """The task's own IP."""
-    details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
-    return details["privateIPv4Address"]
-
-
-def fetch(ip: str) -> str:
-    """The page that a task serves."""
-    with urllib.request.urlopen(f"http://{ip}:8080/", timeout=2) as answer:
-        return answer.read().decode().strip()
-
-
-def answer(ip: str) -> str:
-    """The page, waited for: RUNNING is the container, its server listens a moment later."""
-
-    def asked() -> str:
-        try:
-            return fetch(ip)
-        except OSError:
-            return ""
-
-    return until(asked, 10)
-
-
-def process_of(ip: str) -> int:
-    """The process that serves at this address: the one whose network has it."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if (
-                entry.name.isdigit()
-                and b"httpd" in (entry / "cmdline").read_bytes()
-                and (f" {ip}\n" in (entry / "net" / "fib_trie").read_text())
-            ):
-                return int(entry.name)
-        except OSError:
-            continue
-    raise SystemExit(f"demo: no process has the address {ip}")
-
-
-def show(say: Callable[[str], None], tasks: list[dict[str, Any]]) -> None:
-    """A line a task."""
-    for task in sorted(tasks, key=lambda t: t["availabilityZone"]):
-        say(f"{task['taskArn'][-8:]}  {task['availabilityZone']}  {address(task):<14} {answer(address(task))}")
-
-
-def replaced(platform: Roadstead, say: Callable[[str], None]) -> None:
-    """Kill a container and see another in its place."""
-    before = {task["taskArn"] for task in running(platform)}
-    victim = running(platform)[0]
-    killed = time.monotonic()
-    os.kill(process_of(address(victim)), signal.SIGKILL)
-    new = until(lambda: [t for t in running(platform) if t["taskArn"] not in before])
-    after_ms = (time.monotonic() - killed) * 1000
+def killed(shop: Shop, say: Say) -> None:
+    """kill -9 of a task's processes; another one takes its place."""
+    victim, before = shop.running()[0], {t["taskArn"] for t in shop.running()}
+    began = time.monotonic()
+    for pid in processes_of(victim):
+        os.kill(pid, signal.SIGKILL)
+    new = until(lambda: [t for t in shop.running() if t["taskArn"] not in before])
+    after_ms = (time.monotonic() - began) * 1000
+    after_ms = (time.monotonic() - began) * 1000
     say(f"{victim['taskArn'][-8:]} was killed; {new[0]['taskArn'][-8:]} runs {after_ms:.0f} ms later")
-    until(lambda: len(running(platform)) == 3)
+    until(lambda: shop.names() == sorted(address(t) for t in shop.running()) and len(shop.running()) == 3)
+    say(f"{NAME} is {', '.join(shop.names())}")
 
 
-def rolled_out(platform: Roadstead, say: Callable[[str], None]) -> None:
-    """A new version, while a client keeps asking."""
+def zone_lost(shop: Shop, process: subprocess.Popen[str], say: Say) -> None:
+    """The third zone without power: its node and all that ran on it."""
+    gone = [task for task in shop.running() if task["availabilityZone"] == LOST]
+    process.kill()
+    for pid in (pid for task in gone for pid in processes_of(task)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    say(f"{LOST} is gone, with {len(gone)} of 3 backends")
+    began = time.monotonic()
+    until(lambda: len(shop.running()) == 3 and all(t["availabilityZone"] != LOST for t in shop.running()), 60)
+    zones = ", ".join(t["availabilityZone"] for t in shop.running())
+    say(f"three backends again after {time.monotonic() - began:.1f} s, in {zones}")
+    say(f"the shop: {shop.version()}")
+
+
+@contextmanager
+def load(shop: Shop, path: str, clients: int) -> Iterator[list[str]]:
+    """Clients that ask again and again; what was answered, "" for a request that failed."""
     done, answers = threading.Event(), []
 
     def ask() -> None:
         while not done.is_set():
             try:
-                answers.append(fetch(address(running(platform)[0])))
-            except OSError:
+                answers.append(shop.get(path))
+            except (OSError, http.client.HTTPException):
                 answers.append("")
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    definition = register(platform, push(platform, "2"))
-    ecs = platform.client("ecs")
-    ecs.update_service(cluster="demo", service="shop", taskDefinition=definition)
-    waiter = ecs.get_waiter("services_stable")
-    waiter.wait(cluster="demo", services=["shop"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-    done.set()
-    asking.join()
-    say(f"{len(answers)} requests meanwhile, {answers.count('')} unanswered")
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
-def survived(platform: Roadstead, say: Callable[[str], None]) -> None:
-    """kill -9 of the platform: its tasks go on, and it comes back to them."""
-    before = {task["taskArn"]: address(task) for task in running(platform)}
-    platform.kill()
-    say(f"the platform was killed; the tasks answer: {sorted({answer(ip) for ip in before.values()})[0]}")
-    platform.up()
-    after = {task["taskArn"] for task in until(lambda: len(running(platform)) == 3 and running(platform))}
-    say(f"up again: {len(after & set(before))} of {len(before)} tasks adopted")
+def scaled(shop: Shop, say: Say) -> None:
+    """Six clients with a slow question each: four instances; nobody: one. The backend, by its processor time."""
+    scaling = shop.platform.client("application-autoscaling")
+    target = {
+        "ServiceNamespace": "ecs",
+        "ResourceId": "service/shop/backend",
+        "ScalableDimension": "ecs:service:DesiredCount",
+    }
+    scaling.register_scalable_target(**target, MinCapacity=2, MaxCapacity=5)
+    scaling.put_scaling_policy(
+        **target,
+        PolicyName="processor",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 30.0,
+            "PredefinedMetricSpecification": {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"},
+            "ScaleOutCooldown": 2,
+            "ScaleInCooldown": 2,
+        },
+    )
+    began = time.monotonic()
+    with load(shop, "/report", 8) as answers:
+        until(lambda: shop.instances() >= 3, 60, every=0.1)
+        say(f"frontend: {shop.instances()} instances after {time.monotonic() - began:.1f} s (at most 2 requests each)")
+        until(lambda: len(shop.running()) > 3, 60, every=0.1)
+        say(
+            f"backend: {len(shop.running())} tasks after {time.monotonic() - began:.1f} s (30 % of its processor share)"
+        )
+    say(f"{len(answers)} requests, {answers.count('')} failed")
+    began = time.monotonic()
+    until(lambda: shop.instances() == 1 and len(shop.running()) == 2, 60, every=0.1)
+    say(f"the load is gone: 1 instance, 2 tasks after {time.monotonic() - began:.1f} s")
+    activity = scaling.describe_scaling_activities(**target)["ScalingActivities"][-1]
+    say(f"why: {activity['Cause']}")
 
 
-def tell_story(platform: Roadstead) -> None:
-    """What the platform recorded of all this."""
-    with step("What it recorded") as say:
-        for event in reversed(
-            platform.client("ecs").describe_services(cluster="demo", services=["shop"])["services"][0]["events"][:6]
-        ):
-            say(f"event  {event['message']}")
-        logs = platform.client("logs")
-        stream = logs.describe_log_streams(logGroupName="/demo/shop")["logStreams"][0]["logStreamName"]
-        for line in logs.get_log_events(logGroupName="/demo/shop", logStreamName=stream, startFromHead=True)["events"][
-            :2
-        ]:
-            say(f"log    {line['message']}")
-    with step("One trace: from RunTask to a running container, through every service") as say:
-        trace = traced(platform)
-        for line in platform.command("trace", trace, check=False).splitlines():
-            say(line)
-
-
-def traced(platform: Roadstead) -> str:
-    """Run a task under a trace id of our own; the id."""
-    trace = os.urandom(16).hex()
-    ecs = platform.client("ecs")
-
-    def carry(request: Any, **_: Any) -> None:
-        request.headers["traceparent"] = f"00-{trace}-{os.urandom(8).hex()}-01"
-
-    ecs.meta.events.register("before-send.ecs.RunTask", carry)
-    task = ecs.run_task(cluster="demo", taskDefinition="shop", **FARGATE)["tasks"][0]["taskArn"]
-    status = lambda: ecs.describe_tasks(cluster="demo", tasks=[task])["tasks"][0]["lastStatus"]  # noqa: E731
-    until(lambda: status() == "RUNNING")
-    until(lambda: "container" in platform.command("trace", trace, check=False))
-    ecs.stop_task(cluster="demo", task=task)
-    return trace
+def deployed_by_push(shop: Shop, say: Say) -> None:
+    """A push is all it takes; nobody who asks meanwhile notices."""
+    began = time.monotonic()
+    with load(shop, "/", 2) as answers:
+        shop.release("1.2")
+        until(lambda: "version 1.2" in shop.version(), 60)
+        took = time.monotonic() - began
+        until(lambda: shop.status() == "RUNNING", 60)
+    say(f"served {took:.1f} s after the push began: {shop.version()}")
+    say(f"{len(answers)} requests meanwhile, {answers.count('')} failed")
 
 
 def run(platform: Roadstead) -> None:
     """The whole story."""
-    with step("Start the platform: every service, NATS, three zones; no Docker daemon") as say:
-        platform.up()
-        say(f"AWS APIs http://127.0.0.1:{platform.port}, registry localhost:{platform.info['registry_port']}")
-    with step("Push a real image with a real client (skopeo)") as say:
-        platform.client("ecr").create_repository(repositoryName="shop")
-        uri = push(platform, "1")
-        say(uri)
-    with step("Run it: an ECS service of three tasks, spread over the zones (boto3)") as say:
-        ecs = platform.client("ecs")
-        ecs.create_cluster(clusterName="demo")
-        ecs.create_service(
-            cluster="demo",
-            serviceName="shop",
-            taskDefinition=register(platform, uri),
-            desiredCount=3,
-            **FARGATE,
-        )
-        until(lambda: len(running(platform)) == 3)
-        show(say, running(platform))
-    with step("Kill a container (kill -9)") as say:
-        replaced(platform, say)
-    with step("Roll out version 2 while a client keeps asking") as say:
-        rolled_out(platform, say)
-        show(say, running(platform))
-    with step("Kill the platform (kill -9) and start it again") as say:
-        survived(platform, say)
-        show(say, running(platform))
-    tell_story(platform)
+    with step("Start the platform: every service, NATS, two zones; a third joins as a process of its own") as say:
+        platform.up("--zones", "2", "--https-port", "0")
+        say(f"AWS APIs http://127.0.0.1:{platform.port}, registry {platform.registry}")
+        platform.command("advisories", "import", str(ROOT / "examples" / "shop" / "advisories"))
+    with node(platform) as third:
+        tell(Shop(platform), third)
     with step("Stop: no process, no network, no mount is left") as say:
         for line in platform.command("down", "--tasks").splitlines():
+            say(line)
+
+
+def tell(shop: Shop, third: subprocess.Popen[str]) -> None:
+    """What happens to the shop."""
+    with step("Push its two images with a real client (skopeo)") as say:
+        for name in ("backend", "frontend"):
+            say(shop.push(name, "1.0"))
+    with step("They are scanned, layer by layer, as they come in") as say:
+        scanned(shop, say)
+    with step("The backend: an ECS service of three tasks over three zones, found by name") as say:
+        shop.deploy_backend(3)
+        for task in shop.running():
+            say(f"{task['taskArn'][-8:]}  {task['availabilityZone']}  {address(task)}")
+        say(f"{NAME} is {', '.join(shop.names())}")
+    with step("The frontend's version 1.0 is kept from running; 1.1 has no such finding") as say:
+        say(shop.refusal("frontend", "1.0"))
+        shop.release("1.1")
+        say(f"pushed {shop.push('frontend', '1.1')}")
+    with step("The frontend: an App Runner service behind HTTPS") as say:
+        shop.deploy_frontend("1.1")
+        say(f"curl --cacert $(roadstead ca) {shop.url}")
+        say(f"the shop: {shop.version()}")
+    with step("A task is killed (kill -9)") as say:
+        killed(shop, say)
+    with step("A zone is lost") as say:
+        zone_lost(shop, third, say)
+    with step("Load comes, and goes") as say:
+        scaled(shop, say)
+    with step("Version 1.2 is pushed, while clients keep asking") as say:
+        deployed_by_push(shop, say)
+    with step("One trace, from that push to the first answered request") as say:
+        for line in shop.trace_of_push().splitlines():
             say(line)
 
 
@@ -251,6 +230,7 @@ def main() -> None:
     """Run the story; whatever happens, leave nothing behind."""
     if os.geteuid() != 0:
         sys.exit("The demo starts real containers, which takes root: sudo make demo")
+    os.environ.update(HURRY)
     platform = Roadstead(port=0, data=DATA)
     if DATA.exists():
         platform.command("down", "--tasks", check=False)

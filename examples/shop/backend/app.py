@@ -44,7 +44,7 @@ class Backend(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         routes = {
             "/products": lambda: {"zone": self.zone, "products": PRODUCTS},
-            "/report": lambda: {"zone": self.zone, "total": report(20)},
+            "/report": lambda: {"zone": self.zone, "total": report(300)},
             "/health": lambda: {"healthy": True},
         }
         found = routes.get(path)

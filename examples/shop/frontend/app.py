@@ -1,16 +1,14 @@
 """The shop's frontend: a page of what the backend has.
 
-PORT (8080) is where it listens, BACKEND the backend's URL, VERSION what the page says of itself. `/slow?s=2` answers
-after two seconds, which is what a busy shop looks like to a balancer.
+PORT (8080) is where it listens, BACKEND the backend's URL, VERSION what the page says of itself. `/report` is slow,
+because the backend has to work for it: what a busy shop looks like.
 """
 
 import html
 import json
 import os
-import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 BACKEND = os.environ.get("BACKEND", "http://backend.shop.local:8080")
 VERSION = os.environ.get("VERSION", "1")
@@ -21,28 +19,30 @@ small{{color:#666}}</style>
 """
 
 
+def asked(path: str) -> str:
+    """What whatever backend the name leads to says."""
+    with urllib.request.urlopen(f"{BACKEND}{path}", timeout=10) as answer:
+        return answer.read().decode()
+
+
 def page() -> str:
-    """The page, freshly asked of whatever backend the name leads to."""
-    with urllib.request.urlopen(f"{BACKEND}/products", timeout=5) as answer:
-        stock = json.load(answer)
+    """The page, with what is in stock now."""
+    stock = json.loads(asked("/products"))
     rows = "".join(f"<tr><td>{html.escape(p['name'])}<td>{p['price']} EUR</tr>" for p in stock["products"])
     return PAGE.format(rows=rows, version=html.escape(VERSION), zone=html.escape(stock["zone"]))
 
 
 class Frontend(BaseHTTPRequestHandler):
-    """GET /, /slow?s=SECONDS, /health."""
+    """GET /, /report, /health."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Answer; 502 when the backend does not."""
-        url = urlsplit(self.path)
-        if url.path == "/slow":
-            time.sleep(min(10.0, float(parse_qs(url.query).get("s", ["1"])[0])))
-        if url.path == "/health" or url.path == "/slow":
+        if self.path == "/health":
             return self._answer(200, "healthy\n")
         try:
-            return self._answer(200, page())
+            return self._answer(200, asked("/report") if self.path == "/report" else page())
         except OSError as error:
             return self._answer(502, f"the backend does not answer: {html.escape(str(error))}\n")
 
