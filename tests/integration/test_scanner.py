@@ -234,3 +234,28 @@ async def test_a_scan_continues_the_trace_of_the_push(registry, scanner):
 
     (entry,) = scanner.app._store.table(IMAGE_SCAN).entries()
     assert entry.trace.split("-")[1] == "ab" * 16
+
+
+async def test_advisories_named_by_a_setting_are_imported_once(registry, nats_platform, tmp_path):
+    folder = advisories(tmp_path / "osv")
+    async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
+        await until(lambda: scanner.app.advisories.current.version, SOON)
+        first = scanner.app.advisories.current.told["imported_at"]
+    async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
+        await asyncio.gather(*scanner.app._work[1:])
+        assert scanner.app.advisories.current.told["imported_at"] == first
+    advisories(folder, RECORDS[:1])
+    async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
+        await until(lambda: scanner.app.advisories.current.told["used"] == 1, SOON)
+
+
+async def test_an_index_that_can_not_be_read_counts_as_none_and_findings_stay(registry, nats_platform, tmp_path):
+    async with scanner_at(nats_platform, tmp_path / "data") as scanner:
+        await scanner.import_(advisories(tmp_path / "osv"))
+        before = await pushed(registry, scanner, packed_image(packages()))
+    (scanner.files / "advisories.sqlite").write_bytes(b"rubbish" * 1000)
+    async with scanner_at(nats_platform, tmp_path / "data") as scanner:
+        assert scanner.app.advisories.current.version == ""
+        other = await pushed(registry, scanner, packed_image(packages(), {"/x": "y"}), "2")
+        assert (other.status, other.advisories) == ("COMPLETE", "")
+        assert before in scanner.scans()

@@ -65,7 +65,8 @@ def _judge(gate: ScanGate, image: Image, scan: ImageScan | None) -> Verdict:
     if scan.status != "COMPLETE":
         return Verdict(f"{image.digest} could not be scanned: {scan.description}")
     if not scan.advisories:
-        return Verdict(f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them")
+        # Advisories that were just imported are being held against it.
+        return Verdict(f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them", True)
     return Verdict(_findings(gate, scan))
 
 
