@@ -40,7 +40,7 @@ USERS = (
 READS: dict[str, tuple[Kind[Any], ...]] = {
     "scheduler": (ACCESS_KEY, NODE, TASK_STATUS),
     "agent": (TASK, TASK_DEFINITION),
-    "registry": (ACCESS_KEY, TASK, IMAGE_SCAN, SCAN_GATE),
+    "registry": (ACCESS_KEY, TASK, TASK_DEFINITION, TASK_STATUS, IMAGE_SCAN, SCAN_GATE),
     "identity": (ACCESS_KEY,),
     "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),

@@ -11,9 +11,20 @@ import msgspec
 from contracts.kinds import Kind
 
 
+class LifecyclePreview(msgspec.Struct, kw_only=True, frozen=True):
+    """What was asked to be previewed and when: the policy's text. The results follow from it and from the images."""
+
+    policy: str
+    started_at: float
+
+
 class Repository(msgspec.Struct, kw_only=True, frozen=True):
     """A repository. `settings` is CreateRepository as it came, with the wire's names (mutability, scanning,
-    encryption) and what the Put… operations changed since."""
+    encryption) and what the Put… operations changed since.
+
+    `policy` and `lifecycle` are the texts of its repository policy and its lifecycle policy; empty: it has none.
+    `lifecycle_evaluated_at` is when the lifecycle policy was last gone through, 0 for never.
+    """
 
     account: str
     region: str
@@ -21,6 +32,10 @@ class Repository(msgspec.Struct, kw_only=True, frozen=True):
     created_at: float
     settings: dict[str, Any] = {}
     tags: dict[str, str] = {}
+    policy: str = ""
+    lifecycle: str = ""
+    lifecycle_evaluated_at: float = 0.0
+    preview: LifecyclePreview | None = None
 
 
 class Descriptor(msgspec.Struct, kw_only=True, frozen=True):
@@ -39,6 +54,9 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     `media_type` is the manifest's and `manifest_size` its bytes. `size` is what pulling it transfers: config and
     layers, or the largest of an index' manifests. An index has `manifests` and no layers. `subject` is the digest
     that it refers to (a signature's image).
+
+    `pulled_at` is when it was last pulled, as far as that is recorded (0: never); pulls are written down now and then,
+    not one by one. An archived image can't be pulled; `archived_at` and `activated_at` are the last time of each.
     """
 
     account: str
@@ -55,6 +73,10 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     subject: str | None = None
     artifact_type: str | None = None
     annotations: dict[str, str] = {}
+    pulled_at: float = 0.0
+    archived: bool = False
+    archived_at: float = 0.0
+    activated_at: float = 0.0
 
 
 class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
@@ -70,11 +92,14 @@ class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
 
 class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
-    wire's names; {}: as it is from the beginning."""
+    wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
+    `pull_exclusions`: principals whose pulls are not recorded, and since when each is one."""
 
     account: str
     region: str
     scanning: dict[str, Any] = {}
+    policy: str = ""
+    pull_exclusions: dict[str, float] = {}
 
 
 CONFIGS = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -9,15 +10,18 @@ from aiohttp import web
 from contracts.records.registry import KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from services.registry.adapters import FileBlobStore, load_key
+from services.registry.adapters.running import RunningTasks
 from services.registry.api import Ecr
-from services.registry.controllers import Cleaner
+from services.registry.controllers import Cleaner, LifecycleController, PullWriter
 from services.registry.handlers.access import Access
 from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.gates import Gates
 from services.registry.handlers.images import Images
+from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.scanning import Scanning
+from services.registry.handlers.settings import Settings
 from services.registry.routes import Distribution
 from services.registry.settings import RegistrySettings
 from services.shared.aws.mount import AwsDoor
@@ -59,7 +63,8 @@ class RegistryApp(App):
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         self.parts = RegistryParts(repositories, images, self._blobs, access)
         scanning = Scanning(host.bus, self._store, self.gates)
-        self.aws_services = [Ecr(self.parts, scanning)]
+        self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
+        self.aws_services = [Ecr(self.parts, scanning, self.lifecycle, Settings(self._store), host.clock)]
         self._distribution = Distribution(self.parts, host.metrics, host.clock)
         self._door = AwsDoor(host, self.aws_services, self._keys)
         self.aws_server = self._door.server
@@ -69,7 +74,22 @@ class RegistryApp(App):
             lambda request: access.issue_pull_token(request, images.digest_of, self.gates.admit),
             at_once=True,
         )
-        host.bus.spawn(self.cleaner.run(), "clean")
+        self._begin(images)
+
+    def _begin(self, images: Images) -> None:
+        """What goes on by itself."""
+        host, settings = self.host, self._settings
+        rules = LifecycleController(
+            self.lifecycle, self._store.table(REPOSITORY), host.clock, settings.lifecycle_delay_s
+        )
+        self._store.listen(rules.heard)
+        self._pulls = images.pulls
+        writer = PullWriter(images.pulls, settings.pull_times_every_s)
+        self._work = [
+            host.bus.spawn(self.cleaner.run(), "clean"),
+            host.bus.spawn(rules.run(), "lifecycle"),
+            host.bus.spawn(writer.run(), "pulls"),
+        ]
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """/v2/, layers by URL, and the ECR API for all else."""
@@ -77,6 +97,12 @@ class RegistryApp(App):
 
     async def stop(self) -> None:
         """Let go."""
+        work = getattr(self, "_work", [])
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        if hasattr(self, "_pulls"):
+            await self._pulls.write()
         if hasattr(self, "_distribution"):
             self._distribution.close()
         for part in ("gates", "_keys", "_store"):

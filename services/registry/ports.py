@@ -1,4 +1,4 @@
-"""What the registry needs from outside: a place for blobs."""
+"""What the registry needs from outside: a place for blobs, and what runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.uses import Use
 
 Shelf = Literal["blobs", "manifests"]
 """In a repository blobs and manifests are kept apart: a manifest can't be fetched as a blob."""
@@ -121,4 +122,12 @@ class BlobStore(Protocol):
 
     async def sweep(self, before: float) -> int:
         """Free the content that no repository has, unless it was touched since `before`; how many bytes."""
+        ...
+
+
+class RunningImages(Protocol):
+    """Tells which images are in use."""
+
+    async def images(self) -> set[Use]:
+        """Those that tasks which are not over need, of all accounts and registries. Raises StateUnavailable."""
         ...

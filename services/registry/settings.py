@@ -12,7 +12,8 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     Times are seconds: an upload nobody went on with is dropped after `upload_life_s`; blobs that no image names are
     dropped `sweep_grace_s` after they were last pushed or asked for, looked for every `sweep_every_s`.
     `manifest_cache_mib` bounds the manifests that are kept in memory. `gate_wait_s` is how long a task whose image is
-    being scanned is kept waiting where a scan gate is set.
+    being scanned is kept waiting where a scan gate is set. A change of a repository is followed by its lifecycle policy
+    after `lifecycle_delay_s`; when images were pulled is written down every `pull_times_every_s`.
     """
 
     advertised: str = ""
@@ -23,3 +24,5 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     sweep_every_s: float = 3600.0
     manifest_cache_mib: int = 32
     gate_wait_s: float = 20.0
+    lifecycle_delay_s: float = 10.0
+    pull_times_every_s: float = 60.0

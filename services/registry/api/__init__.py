@@ -1,12 +1,16 @@
 """The ECR API: one class an area, all of one API."""
 
+from services.registry.api.archive import ArchiveOperations
 from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
+from services.registry.api.lifecycle import LifecycleOperations
 from services.registry.api.repositories import RepositoryOperations
 from services.registry.api.scanning import ScanningOperations
 
 
-class Ecr(RepositoryOperations, ImageOperations, LayerOperations, ScanningOperations):
+class Ecr(
+    RepositoryOperations, ImageOperations, LayerOperations, ScanningOperations, LifecycleOperations, ArchiveOperations
+):
     """The operations of ECR that exist here."""
 
 

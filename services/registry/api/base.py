@@ -5,10 +5,13 @@ from __future__ import annotations
 from contracts.aws import ecr
 from services.registry.decisions.names import RepositoryId, valid_repository
 from services.registry.handlers import errors
+from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.scanning import Scanning
+from services.registry.handlers.settings import Settings
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
+from services.shared.clock import Clock
 
 
 class EcrOperations(AwsService):
@@ -16,8 +19,13 @@ class EcrOperations(AwsService):
 
     api = ecr.API
 
-    def __init__(self, parts: RegistryParts, scanning: Scanning) -> None:
+    def __init__(
+        self, parts: RegistryParts, scanning: Scanning, lifecycle: Lifecycle, settings: Settings, clock: Clock
+    ) -> None:
         self._scanning = scanning
+        self._lifecycle = lifecycle
+        self._settings = settings
+        self._clock = clock
         self._repositories, self._images, self._blobs, self._access = parts
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:

@@ -71,8 +71,12 @@ class ImageOperations(EcrOperations):
             details = [self._detail(image, tags.get(image.digest)) for image in found.values()]
             return ecr.DescribeImagesResponse(image_details=details)
         status = request.filter.tag_status if request.filter else None
-        _only_active(request.filter.image_status if request.filter else None)
-        images = [image for image in self._images.all(repository) if _wanted(status, image.digest in tags)]
+        archived = request.filter.image_status if request.filter else None
+        images = [
+            image
+            for image in self._images.all(repository)
+            if _wanted(status, image.digest in tags) and _in_status(archived, image)
+        ]
         taken, token = _page(images, lambda image: (image.digest,), request.max_results, request.next_token)
         return ecr.DescribeImagesResponse(
             image_details=[self._detail(image, tags.get(image.digest)) for image in taken], next_token=token
@@ -82,9 +86,10 @@ class ImageOperations(EcrOperations):
         """The ids of images: one for each tag, and one for each image without."""
         repository = self._existing(context, request.registry_id, request.repository_name)
         status = request.filter.tag_status if request.filter else None
-        _only_active(request.filter.image_status if request.filter else None)
+        archived = request.filter.image_status if request.filter else None
         tags = self._images.tags(repository)
-        ids = [(image.digest, tag) for image in self._images.all(repository) for tag in tags.get(image.digest, [""])]
+        images = [image for image in self._images.all(repository) if _in_status(archived, image)]
+        ids = [(image.digest, tag) for image in images for tag in tags.get(image.digest, [""])]
         wanted = [each for each in ids if _wanted(status, bool(each[1]))]
         taken, token = _page(wanted, lambda each: each, request.max_results, request.next_token)
         return ecr.ListImagesResponse(
@@ -100,11 +105,12 @@ class ImageOperations(EcrOperations):
         images, failures = [], []
         for each in request.image_ids:
             try:
-                image = self._of_batch(repository, each)
+                image = _active(self._of_batch(repository, each))
             except _Failed as failed:
                 failures.append(_failure(each, failed))
                 continue
             manifest = await self._images.manifest(repository, image.digest)
+            self._images.pulls.pulled(image, context.principal_arn)
             images.append(
                 ecr.Image(
                     registry_id=repository.account,
@@ -170,7 +176,10 @@ class ImageOperations(EcrOperations):
             image_manifest_media_type=image.media_type,
             artifact_media_type=artifact_type_of(image),
             subject_manifest_digest=image.subject,
-            image_status="ACTIVE",
+            last_recorded_pull_time=self._images.pulled_at(image) or None,
+            image_status="ARCHIVED" if image.archived else "ACTIVE",
+            last_archived_at=image.archived_at or None,
+            last_activated_at=image.activated_at or None,
         )
 
     def _image(self, repository: RepositoryId, each: ecr.ImageIdentifier) -> Image:
@@ -195,9 +204,15 @@ def _wanted(status: str | None, tagged: bool) -> bool:
     return status in (None, "ANY") or (status == "TAGGED") == tagged
 
 
-def _only_active(status: str | None) -> None:
-    if status not in (None, "ACTIVE", "ANY"):
-        raise errors.invalid_parameter("filter.imageStatus", "images can't be archived here")
+def _in_status(wanted: str | None, image: Image) -> bool:
+    """Whether an image has the status that is asked for. Nothing is ever ACTIVATING here: it is done at once."""
+    return wanted in (None, "ANY") or wanted == ("ARCHIVED" if image.archived else "ACTIVE")
+
+
+def _active(image: Image) -> Image:
+    if image.archived:
+        raise _Failed("ImageNotFound", "Requested image is archived: activate it with UpdateImageStorageClass")
+    return image
 
 
 def _failure(each: ecr.ImageIdentifier, failed: _Failed) -> ecr.ImageFailure:

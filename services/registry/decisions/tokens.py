@@ -19,13 +19,15 @@ URL_LIFE_S = 3600.0
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """Who the bearer is until when (epoch seconds). `only` bounds it to pulling from one repository (its ARN).
-    `session` is the access key of the role's session that asked for it, whose rights it has."""
+    `session` is the access key of the role's session that asked for it, whose rights it has. What is pulled with a
+    `quiet` one does not count as pulled: it is looked at, not run."""
 
     account: str
     principal: str
     expires_at: float
     only: str | None = None
     session: str = ""
+    quiet: bool = False
 
     def may_reach(self, repository: RepositoryId, write: bool) -> bool:
         """Whether the bearer may read (or write) this repository: its own account's, as long as there are no

@@ -145,6 +145,7 @@ class Access:
             principal=f"arn:aws:iam::{request.account}:root",
             expires_at=self._clock() + PULL_LIFE_S,
             only=repository.arn,
+            quiet=not request.to_run,
         )
         where = f"{self.pull_host}/{repository.path}"
         digest = digest_of(repository, reference.meant)

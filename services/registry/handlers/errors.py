@@ -120,3 +120,20 @@ def other_account(principal: str, action: str, repository: RepositoryId) -> AwsE
         f"User: {principal} is not authorized to perform: {action} on resource: {repository.arn} because no"
         " resource-based policy allows it (Roadstead has no repository policies yet)",
     )
+
+
+def lifecycle_not_found(repository: RepositoryId) -> AwsError:
+    """It has no lifecycle policy."""
+    return AwsError("LifecyclePolicyNotFoundException", _of("Lifecycle policy", repository))
+
+
+def preview_not_found(repository: RepositoryId) -> AwsError:
+    """No preview was started."""
+    return AwsError("LifecyclePolicyPreviewNotFoundException", _of("Lifecycle policy preview", repository))
+
+
+def _of(what: str, repository: RepositoryId) -> str:
+    return (
+        f"{what} does not exist for the repository with name '{repository.name}'"
+        f" in the registry with id '{repository.account}'"
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from msgspec.structs import replace
+
 from contracts.records.registry import IMAGE, IMAGE_TAG, Image, ImageTag
 from services.registry.decisions.manifests import Manifest, ManifestInvalid, read_manifest
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.tags import is_immutable
 from services.registry.handlers import errors
 from services.registry.handlers.cache import ManifestCache
+from services.registry.handlers.index import ImageIndex
+from services.registry.handlers.pulls import PullTimes
 from services.registry.handlers.repositories import Repositories
 from services.registry.ports import BlobStore, StorageFull
 from services.shared.clock import Clock
@@ -38,6 +42,8 @@ class Images:
         self._clock = clock
         self._images = store.table(IMAGE)
         self._tags = store.table(IMAGE_TAG)
+        self._index = ImageIndex(store)
+        self.pulls = PullTimes(store, clock)
 
     def find(self, repository: RepositoryId, reference: str) -> Image | None:
         """The image with this digest or tag."""
@@ -62,11 +68,21 @@ class Images:
 
     def tags(self, repository: RepositoryId) -> dict[str, list[str]]:
         """The tags of each tagged image, by digest, sorted."""
-        found: dict[str, list[str]] = {}
-        for record in self._tags.records(*_key(repository)):
-            if self._images.get(*_key(repository), record.digest) is not None:
-                found.setdefault(record.digest, []).append(record.tag)
-        return {digest: sorted(tags) for digest, tags in found.items()}
+        key = _key(repository)
+        found = self._index.tags(key).items()
+        return {digest: sorted(tags) for digest, tags in found if self._images.get(*key, digest) is not None}
+
+    def tags_of(self, repository: RepositoryId, digest: str) -> list[str]:
+        """The tags of one image, sorted."""
+        return self._index.tags_of(_key(repository), digest)
+
+    def indexes_of(self, repository: RepositoryId, digest: str) -> list[str]:
+        """The digests of the indexes of the repository that name this manifest, sorted."""
+        return self._index.parents_of(_key(repository), digest)
+
+    def pulled_at(self, image: Image) -> float:
+        """When it was last pulled, as far as that is recorded; 0 for never."""
+        return self.pulls.of(image)
 
     def referrers(self, repository: RepositoryId, digest: str) -> list[Image]:
         """The images that refer to this one, by digest."""
@@ -112,6 +128,8 @@ class Images:
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)
             image = known or await self._add(repository, actual, data, manifest)
+            if image.archived:
+                image = await self._set_archived(repository, actual, False, None) or image
             if tag and named != actual:
                 await self._move_tag(repository, tag, actual, is_immutable(settings, tag))
         return image
@@ -193,7 +211,7 @@ class Images:
             digest = self.tagged(repository, tag)
             if digest is None:
                 return None
-            if last_takes_image and self.tags(repository)[digest] == [tag]:
+            if last_takes_image and self.tags_of(repository, digest) == [tag]:
                 await self._delete(repository, digest)
             else:
                 await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
@@ -207,16 +225,51 @@ class Images:
                 return None
             return await self._delete(repository, digest)
 
-    async def _delete(self, repository: RepositoryId, digest: str) -> list[str]:
-        by = sorted(
-            image.digest for image in self.all(repository) if any(child.digest == digest for child in image.manifests)
-        )
+    async def expire(
+        self, repository: RepositoryId, digest: str, tags: tuple[str, ...], cause: str, *, archive: bool
+    ) -> bool:
+        """Delete or archive an image that was judged with these tags; whether it was done. One that got others since,
+        or is gone, or is named by an index, is left alone. `cause` is told in the events."""
+        async with self._repositories.lock(repository):
+            image = self._images.record(*_key(repository), digest)
+            if image is None or tuple(self.tags_of(repository, digest)) != tags:
+                return False
+            if archive:
+                return (await self._set_archived(repository, digest, True, cause)) is not None
+            try:
+                await self._delete(repository, digest, cause)
+            except ImageReferenced:
+                return False
+            return True
+
+    async def set_archived(self, repository: RepositoryId, digest: str, archived: bool) -> Image | None:
+        """Archive an image, or bring it back; the image, None when there is none."""
+        async with self._repositories.lock(repository):
+            return await self._set_archived(repository, digest, archived, None)
+
+    async def _set_archived(
+        self, repository: RepositoryId, digest: str, archived: bool, cause: str | None
+    ) -> Image | None:
+        now = self._clock()
+
+        def changed(old: Image | None) -> Image | None:
+            if old is None or old.archived == archived:
+                return old
+            if archived:
+                return replace(old, archived=True, archived_at=now)
+            return replace(old, archived=False, activated_at=now)
+
+        event = "image.archived.v1" if archived else "image.activated.v1"
+        return await self._store.update(IMAGE, (*_key(repository), digest), changed, event, cause=cause)
+
+    async def _delete(self, repository: RepositoryId, digest: str, cause: str | None = None) -> list[str]:
+        by = self.indexes_of(repository, digest)
         if by:
             raise ImageReferenced(by)
-        tags = self.tags(repository).get(digest, [])
+        tags = self.tags_of(repository, digest)
         for tag in tags:
-            await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
-        await self._store.delete(IMAGE, (*_key(repository), digest), "image.deleted.v1")
+            await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1", cause=cause)
+        await self._store.delete(IMAGE, (*_key(repository), digest), "image.deleted.v1", cause=cause)
         await self._blobs.remove(repository, digest, "manifests")
         return tags
 

@@ -19,6 +19,8 @@ async def get_manifest(visit: Visit) -> web.StreamResponse:
     """The manifest, as it was pushed."""
     image = _image(visit)
     data = await visit.parts.images.manifest(visit.repository, image.digest)
+    if not visit.token.quiet:
+        visit.parts.images.pulls.pulled(image, visit.token.principal)
     return visit.answer(200, data, content_type=image.media_type, docker_content_digest=image.digest)
 
 
@@ -107,6 +109,8 @@ def _image(visit: Visit) -> Image:
     image = visit.parts.images.find(visit.repository, _reference(visit))
     if image is None:
         raise _unknown(visit)
+    if image.archived:
+        raise OciError("MANIFEST_UNKNOWN", f"{visit.reference} is archived: activate it to pull it")
     return image
 
 

@@ -1,0 +1,45 @@
+"""What holds for a whole registry: read, and changed with one write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from contracts.records.registry import REGISTRY_SETTINGS, RegistrySettings
+from services.shared.state import Store
+
+
+class Settings:
+    """The settings of the registries of all accounts and regions."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._table = store.table(REGISTRY_SETTINGS)
+
+    def get(self, account: str, region: str) -> RegistrySettings:
+        """A registry's settings; as they are from the beginning when nothing was set."""
+        return self._table.record(account, region) or RegistrySettings(account=account, region=region)
+
+    async def set_policy(self, account: str, region: str, text: str) -> None:
+        """Set the registry policy; with an empty text there is none."""
+        await self._change(account, region, lambda old: replace(old, policy=text), "registry.policy_changed.v1")
+
+    async def change_exclusions(
+        self, account: str, region: str, change: Callable[[dict[str, float]], dict[str, float]]
+    ) -> None:
+        """Change the principals whose pulls don't count. Raises what `change` raises."""
+        await self._change(
+            account,
+            region,
+            lambda old: replace(old, pull_exclusions=change(old.pull_exclusions)),
+            "registry.pull_exclusions_changed.v1",
+        )
+
+    async def _change(
+        self, account: str, region: str, change: Callable[[RegistrySettings], RegistrySettings], event: str
+    ) -> None:
+        def changed(old: RegistrySettings | None) -> RegistrySettings:
+            return change(old or RegistrySettings(account=account, region=region))
+
+        await self._store.update(REGISTRY_SETTINGS, (account, region), changed, event)
