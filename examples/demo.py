@@ -222,7 +222,7 @@ def tell(shop: Shop, third: subprocess.Popen[str]) -> None:
     with step("Version 1.2 is pushed, while clients keep asking") as say:
         deployed_by_push(shop, say)
     with step("One trace, from that push to the first answered request") as say:
-        for line in shop.trace_of_push().splitlines():
+        for line in shop.platform.command("trace", shop.push_trace()).splitlines():
             say(line)
 
 

@@ -176,11 +176,10 @@ class Shop:
         found = re.search(r"<small>(.*)</small>", self.get())
         return found.group(1) if found else "?"
 
-    def trace_of_push(self) -> str:
-        """The waterfall of the newest push of the frontend, as `roadstead trace` shows it."""
+    def push_trace(self) -> str:
+        """The id of the trace of the frontend's newest push."""
         listed = self.platform.command("trace").splitlines()
-        newest = next(line for line in listed if "push" in line and "shop/frontend" in line)
-        return self.platform.command("trace", newest.split()[0])
+        return next(line for line in listed if "push shop/frontend" in line).split()[0]
 
     def instances(self) -> int:
         """How many instances of the frontend take requests."""
