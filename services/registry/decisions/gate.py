@@ -66,7 +66,8 @@ def _judge(gate: ScanGate, image: Image, scan: ImageScan | None) -> Verdict:
         return Verdict(f"{image.digest} could not be scanned: {scan.description}")
     if not scan.advisories:
         # Advisories that were just imported are being held against it.
-        return Verdict(f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them", True)
+        why = f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them"
+        return Verdict(why, wait=True)
     return Verdict(_findings(gate, scan))
 
 
