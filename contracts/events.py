@@ -17,7 +17,15 @@ from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECR
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
 from contracts.records.registry import IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, REPOSITORY
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
-from contracts.records.scheduler import CLUSTER, SERVICE, TASK, TASK_DEFINITION
+from contracts.records.scheduler import (
+    ACCOUNT_SETTING,
+    CAPACITY_PROVIDER,
+    CLUSTER,
+    CONTAINER_INSTANCE,
+    SERVICE,
+    TASK,
+    TASK_DEFINITION,
+)
 
 EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     CLUSTER: (
@@ -34,7 +42,14 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "task_definition.deleting.v1",
         "task_definition.deleted.v1",
     ),
-    TASK: ("task.placed.v1", "task.tagged.v1", "task.stopping.v1", "task.lost.v1", "task.removed.v1"),
+    TASK: (
+        "task.placed.v1",
+        "task.tagged.v1",
+        "task.protection_changed.v1",
+        "task.stopping.v1",
+        "task.lost.v1",
+        "task.removed.v1",
+    ),
     SERVICE: (
         "service.created.v1",
         "service.updated.v1",
@@ -45,6 +60,18 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "service.inactive.v1",
         "service.removed.v1",
     ),
+    CAPACITY_PROVIDER: (
+        "capacity_provider.created.v1",
+        "capacity_provider.updated.v1",
+        "capacity_provider.tagged.v1",
+        "capacity_provider.deleted.v1",
+    ),
+    CONTAINER_INSTANCE: (
+        "container_instance.attributes_changed.v1",
+        "container_instance.draining.v1",
+        "container_instance.activated.v1",
+    ),
+    ACCOUNT_SETTING: ("account_setting.put.v1", "account_setting.deleted.v1"),
     NODE: ("node.registered.v1",),
     TASK_STATUS: (
         "task.provisioning.v1",

@@ -59,7 +59,8 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     `task_definition` is the key's end, "family:revision". `overrides` is the request's TaskOverride as it came.
     desired_status: RUNNING | STOPPED. A task that is to stop has stop_code and stopped_reason; `lost_at` is set when
     its node went away and nobody will report its end. cpu_units and memory_mib are what it reserves. `request_digest`
-    tells a RunTask that is tried again with its client token from another one with the same token.
+    tells a RunTask that is tried again with its client token from another one with the same token. Until
+    `protected_until` (seconds since the epoch) neither a deployment nor scaling in stops it.
     """
 
     account: str
@@ -91,6 +92,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     lost_at: float | None = None
     request_digest: str = ""
     version: int = 1
+    protected_until: float | None = None
 
 
 class Deployment(msgspec.Struct, kw_only=True, frozen=True):
@@ -114,6 +116,28 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     network_configuration: dict[str, Any] = {}
 
 
+class Rollout(msgspec.Struct, kw_only=True, frozen=True):
+    """The story of one deployment, kept when it is over (ECS: a service deployment with its target revision).
+
+    `id` is the deployment's. status: IN_PROGRESS | SUCCESSFUL | STOPPED | ROLLBACK_IN_PROGRESS | ROLLBACK_SUCCESSFUL |
+    ROLLBACK_FAILED. `sources` are the deployments that it took over from; `rolled_back_to` the one that came back.
+    """
+
+    id: str
+    status: str
+    deployment: Deployment
+    created_at: float
+    updated_at: float
+    status_reason: str = ""
+    finished_at: float | None = None
+    stopped_at: float | None = None
+    sources: list[str] = []
+    failures: int = 0
+    rolled_back_to: str = ""
+    rollback_reason: str = ""
+    rollback_at: float | None = None
+
+
 class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):
     """A line of a service's story, as DescribeServices shows it."""
 
@@ -126,7 +150,7 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
     """A service. status: ACTIVE | DRAINING | INACTIVE.
 
     `request` is CreateService as it came, with what UpdateService changed since. `events` newest first, at most 100.
-    `steady` says that the steady-state event was told for what is now wanted.
+    `steady` says that the steady-state event was told for what is now wanted. `rollouts` newest first.
     """
 
     account: str
@@ -142,11 +166,58 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
     events: list[ServiceEvent] = []
     steady: bool = False
     tags: dict[str, str] = {}
+    rollouts: list[Rollout] = []
+
+
+class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):
+    """Capacity of a user's own: the nodes that are of a kind of its name.
+
+    status: ACTIVE | INACTIVE. `request` is CreateCapacityProvider as it came, with what was changed since.
+    """
+
+    account: str
+    region: str
+    name: str
+    status: str
+    created_at: float
+    request: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    update_status: str | None = None
+
+
+class ContainerInstance(msgspec.Struct, kw_only=True, frozen=True):
+    """What a cluster's owner made of a node: attributes added to those the agent has, and whether it is to be emptied.
+
+    status: ACTIVE | DRAINING. A node nobody said anything of has none.
+    """
+
+    account: str
+    region: str
+    cluster: str
+    node: str
+    status: str = "ACTIVE"
+    attributes: dict[str, str] = {}
+    version: int = 1
+
+
+class AccountSetting(msgspec.Struct, kw_only=True, frozen=True):
+    """An account setting. `principal` is the ARN of who it is for, empty for the account's default."""
+
+    account: str
+    region: str
+    principal: str
+    name: str
+    value: str
 
 
 CLUSTER = Kind("scheduler", "cluster", Cluster, ("account", "region", "name"))
 TASK_DEFINITION = Kind("scheduler", "task_definition", TaskDefinition, ("account", "region", "family", "revision"))
 TASK = Kind("scheduler", "task", Task, ("account", "region", "cluster", "node", "id"))
 SERVICE = Kind("scheduler", "service", Service, ("account", "region", "cluster", "name"))
+CAPACITY_PROVIDER = Kind("scheduler", "capacity_provider", CapacityProvider, ("account", "region", "name"))
+CONTAINER_INSTANCE = Kind(
+    "scheduler", "container_instance", ContainerInstance, ("account", "region", "cluster", "node")
+)
+ACCOUNT_SETTING = Kind("scheduler", "account_setting", AccountSetting, ("account", "region", "principal", "name"))
 
-KINDS = (CLUSTER, TASK_DEFINITION, TASK, SERVICE)
+KINDS = (CLUSTER, TASK_DEFINITION, TASK, SERVICE, CAPACITY_PROVIDER, CONTAINER_INSTANCE, ACCOUNT_SETTING)

@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
 from contracts.records.scheduler import (
+    CAPACITY_PROVIDER,
     CLUSTER,
+    CONTAINER_INSTANCE,
     KINDS,
     SERVICE,
     TASK,
     TASK_DEFINITION,
+    CapacityProvider,
     Cluster,
+    ContainerInstance,
     Service,
     Task,
     TaskDefinition,
@@ -27,6 +32,7 @@ from contracts.records.scheduler import (
 from contracts.subjects import HEARTBEATS
 from services.scheduler.decisions import life
 from services.scheduler.decisions.backoff import Member
+from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
 from services.scheduler.decisions.names import container_instance_id
 from services.scheduler.decisions.placement import ZONE, Candidate, Holding, Ledger
 from services.scheduler.settings import SchedulerSettings
@@ -53,6 +59,8 @@ class World:
         self.definitions: Table[TaskDefinition]
         self.tasks: Table[Task]
         self.services: Table[Service]
+        self.providers: Table[CapacityProvider]
+        self.instances: Table[ContainerInstance]
         self.nodes: Table[Node]
         self.statuses: Table[TaskStatus]
         self._agents: View
@@ -60,6 +68,7 @@ class World:
         self._heard: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, Candidate]] = {}
         self._instances: dict[str, str] = {}
+        self._changed_candidates: dict[tuple[str, ...], tuple[Candidate, ContainerInstance, Candidate]] = {}
         self._task_keys: dict[Key, Key] = {}
         self._of_service: defaultdict[Key, set[Key]] = defaultdict(set)
         self._of_node: defaultdict[str, set[Key]] = defaultdict(set)
@@ -78,6 +87,8 @@ class World:
         world.definitions = world.store.table(TASK_DEFINITION)
         world.tasks = world.store.table(TASK)
         world.services = world.store.table(SERVICE)
+        world.providers = world.store.table(CAPACITY_PROVIDER)
+        world.instances = world.store.table(CONTAINER_INSTANCE)
         world.nodes = world._agents.table(NODE)
         world.statuses = world._agents.table(TASK_STATUS)
         early, world._early = world._early or [], None
@@ -203,12 +214,46 @@ class World:
 
     # What is
 
-    def candidates(self) -> list[Candidate]:
-        """All nodes, as placement sees them."""
-        return [self.candidate(entry.record, entry.sequence) for entry in self.nodes.entries()]
+    def candidates(self, account: str, region: str, cluster: str) -> list[Candidate]:
+        """All nodes, as placement in a cluster sees them: with what the cluster's owner made of them."""
+        found = [self._candidate(entry.record, entry.sequence) for entry in self.nodes.entries()]
+        changed = {i.node: i for i in self.instances.records(account, region, cluster)}
+        if not changed:
+            return found
+        return [self._with(node, changed[node.name]) if node.name in changed else node for node in found]
 
-    def candidate(self, node: Node, sequence: int) -> Candidate:
-        """A node as placement sees it."""
+    def candidate(self, account: str, region: str, cluster: str, node: str) -> Candidate | None:
+        """A node as placement in a cluster sees it."""
+        entry = self.nodes.get(node)
+        if entry is None:
+            return None
+        found = self._candidate(entry.record, entry.sequence)
+        instance = self.instances.record(account, region, cluster, node)
+        return found if instance is None else self._with(found, instance)
+
+    def _with(self, node: Candidate, instance: ContainerInstance) -> Candidate:
+        key = CONTAINER_INSTANCE.key_of(instance)
+        known = self._changed_candidates.get(key)
+        if known is None or known[0] is not node or known[1] is not instance:
+            usable = node.usable and instance.status == "ACTIVE"
+            made = replace(node, attributes={**node.attributes, **instance.attributes}, usable=usable)
+            known = self._changed_candidates[key] = (node, instance, made)
+        return known[2]
+
+    def draining(self, account: str, region: str, cluster: str, node: str) -> bool:
+        """Whether a cluster's tasks are to leave a node."""
+        instance = self.instances.record(account, region, cluster, node)
+        if instance is not None and instance.status == "DRAINING":
+            return True
+        record = self.nodes.record(node)
+        return record is not None and record.draining
+
+    def providers_of(self, account: str, region: str) -> set[str]:
+        """The capacity providers that tasks may run on."""
+        own = (p.name for p in self.providers.records(account, region) if p.status == "ACTIVE")
+        return {*FARGATE_PROVIDERS, *own}
+
+    def _candidate(self, node: Node, sequence: int) -> Candidate:
         connected = self.connected(node.node)
         known = self._candidates.get(node.node)
         if known is not None and known[0] == sequence and known[1].connected == connected:
@@ -270,7 +315,8 @@ class World:
             if task.task_definition not in checked:
                 definition = self.definition_of(task)
                 checked[task.task_definition] = definition is not None and life.has_health_check(definition.definition)
-            members.append(life.member(task, status, checked[task.task_definition]))
+            leaving = self.draining(account, region, cluster, task.node)
+            members.append(life.member(task, status, checked[task.task_definition], leaving=leaving))
         return members
 
     def definition_of(self, task: Task) -> TaskDefinition | None:

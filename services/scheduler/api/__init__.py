@@ -1,5 +1,6 @@
 """The ECS API: one class a subject, joined in `Ecs`."""
 
+from services.scheduler.api.capacity_providers import CapacityProviders
 from services.scheduler.api.clusters import Clusters
 from services.scheduler.api.container_instances import ContainerInstances
 from services.scheduler.api.services import Services
@@ -8,5 +9,5 @@ from services.scheduler.api.task_definitions import TaskDefinitions
 from services.scheduler.api.tasks import Tasks
 
 
-class Ecs(Clusters, TaskDefinitions, Tasks, Services, ContainerInstances, Tagging):
+class Ecs(Clusters, CapacityProviders, TaskDefinitions, Tasks, Services, ContainerInstances, Tagging):
     """All operations that Roadstead has; the others are answered with 501."""

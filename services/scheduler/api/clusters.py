@@ -17,7 +17,7 @@ from contracts.records.scheduler import CLUSTER, Cluster
 from services.scheduler.adapters import World
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.decisions import life, names, tags
-from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, check_strategy
+from services.scheduler.decisions.capacity import check_strategy, not_found
 from services.scheduler.decisions.pages import page
 from services.scheduler.handlers import CLUSTER_NOT_FOUND
 from services.shared.aws.context import RequestContext
@@ -42,8 +42,9 @@ class Clusters(EcsBase):
         name = request.cluster_name or names.DEFAULT_CLUSTER
         if not names.NAME.match(name):
             raise AwsError("InvalidParameterException", "Identifier is invalid for Cluster.")
-        _check_providers(request.capacity_providers or [])
-        check_strategy(wire(request.default_capacity_provider_strategy or []))
+        self._check_capacity(
+            context, request.capacity_providers or [], wire(request.default_capacity_provider_strategy or [])
+        )
         labels = tags.read(request.tags)
         request.tags = request.cluster_name = None
         account, region = context.account, context.region
@@ -130,16 +131,22 @@ class Clusters(EcsBase):
         """Replace the capacity providers and the default strategy."""
         cluster = self._seen_cluster(context, request.cluster)
         strategy = wire(request.default_capacity_provider_strategy)
-        _check_providers(request.capacity_providers)
-        check_strategy(strategy)
-        if any(item["capacityProvider"] not in request.capacity_providers for item in strategy):
+        self._check_capacity(context, request.capacity_providers, strategy)
+        changed = {"capacityProviders": request.capacity_providers, "defaultCapacityProviderStrategy": strategy}
+        updated = await self._update(cluster, "cluster.changed.v1", changed=changed)
+        return ecs.PutClusterCapacityProvidersResponse(cluster=self._cluster_shape(updated, {"SETTINGS"}))
+
+    def _check_capacity(self, context: RequestContext, providers: list[str], strategy: list[dict[str, Any]]) -> None:
+        known = self.world.providers_of(context.account, context.region)
+        for provider in providers:
+            if provider not in known:
+                raise not_found(provider)
+        check_strategy(strategy, known)
+        if any(item["capacityProvider"] not in providers for item in strategy):
             raise AwsError(
                 "InvalidParameterException",
                 "The default capacity provider strategy can only contain capacity providers of the cluster.",
             )
-        changed = {"capacityProviders": request.capacity_providers, "defaultCapacityProviderStrategy": strategy}
-        updated = await self._update(cluster, "cluster.changed.v1", changed=changed)
-        return ecs.PutClusterCapacityProvidersResponse(cluster=self._cluster_shape(updated, {"SETTINGS"}))
 
     async def _update(
         self, cluster: Cluster, event: str, *, changed: dict[str, Any] | None = None, status: str | None = None
@@ -222,13 +229,3 @@ def _statistics(counts: Counter[str]) -> dict[str, int]:
         )
         for side in ("EC2", "Fargate")
     }
-
-
-def _check_providers(providers: list[str]) -> None:
-    for provider in providers:
-        if provider not in FARGATE_PROVIDERS:
-            raise AwsError(
-                "InvalidParameterException",
-                f"The specified capacity provider '{provider}' was not found. Specify a valid name or ARN and try "
-                "again.",
-            )

@@ -5,12 +5,17 @@ https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerInstance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
 from contracts.aws import ecs
 from contracts.records.agent import Node
-from contracts.records.scheduler import Cluster
+from contracts.records.scheduler import CONTAINER_INSTANCE, Cluster, ContainerInstance
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.shapes import instance_arn
 from services.scheduler.decisions import life, names
+from services.scheduler.decisions.attributes import MOST_ATTRIBUTES, check_attributes
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.placement import Demand, facts_of
 from services.scheduler.decisions.query import Expression, parse
@@ -18,9 +23,11 @@ from services.scheduler.handlers import node_attributes
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
+_CHANGED = "container_instance.attributes_changed.v1"
+
 
 class ContainerInstances(EcsBase):
-    """ListContainerInstances and DescribeContainerInstances."""
+    """ListContainerInstances and its like, and attributes."""
 
     async def list_container_instances(
         self, context: RequestContext, request: ecs.ListContainerInstancesRequest
@@ -31,18 +38,17 @@ class ContainerInstances(EcsBase):
         arns = sorted(
             instance_arn(cluster.account, cluster.region, cluster.name, node.node)
             for node in self.world.nodes.records()
-            if request.status in (None, _status(node))
+            if request.status in (None, self._status(cluster, node))
             and (expression is None or self._holds(cluster, node, expression))
         )
         shown, token = page(arns, request.next_token, request.max_results)
         return ecs.ListContainerInstancesResponse(container_instance_arns=shown, next_token=token)
 
     def _holds(self, cluster: Cluster, node: Node, expression: Expression) -> bool:
-        entry = self.world.nodes.get(node.node)
-        if entry is None:
+        candidate = self.world.candidate(cluster.account, cluster.region, cluster.name, node.node)
+        if candidate is None:
             return False
         scope = f"{cluster.account}/{cluster.region}/{cluster.name}/"
-        candidate = self.world.candidate(entry.record, entry.sequence)
         demand = Demand(scope=scope, expressions=(expression,))
         return expression.holds(facts_of(candidate, self.world.ledger.usage(node.node), demand))
 
@@ -55,29 +61,136 @@ class ContainerInstances(EcsBase):
             raise AwsError("InvalidParameterException", "Specify between 1 and 100 container instances.")
         found, failures = [], []
         for reference in request.container_instances:
-            instance_id = names.last_part(reference)
-            node = self.world.nodes.record(self.world.node_of_instance(instance_id) or "")
+            node = self.world.nodes.record(self._node_of(reference) or "")
             if node is None:
-                arn = names.arn(cluster.account, cluster.region, "container-instance", cluster.name, instance_id)
-                failures.append(ecs.Failure(arn=arn, reason="MISSING"))
+                failures.append(self._missing(cluster, reference))
             else:
                 found.append(self._instance(cluster, node))
         return ecs.DescribeContainerInstancesResponse(container_instances=found, failures=failures)
+
+    def _status(self, cluster: Cluster, node: Node) -> str:
+        drained = self.world.draining(cluster.account, cluster.region, cluster.name, node.node)
+        return "DRAINING" if drained else "ACTIVE"
+
+    async def update_container_instances_state(
+        self, context: RequestContext, request: ecs.UpdateContainerInstancesStateRequest
+    ) -> ecs.UpdateContainerInstancesStateResponse:
+        """Let the cluster's tasks leave these nodes (DRAINING), or let them take tasks again (ACTIVE)."""
+        cluster = self._seen_cluster(context, request.cluster)
+        if not 1 <= len(request.container_instances) <= 10:
+            raise AwsError("InvalidParameterException", "Specify between 1 and 10 container instances.")
+        if request.status not in ("ACTIVE", "DRAINING"):
+            raise AwsError("InvalidParameterException", "Container instance status must be either ACTIVE or DRAINING.")
+        event = "container_instance.draining.v1" if request.status == "DRAINING" else "container_instance.activated.v1"
+        found, failures = [], []
+        for reference in request.container_instances:
+            node = self.world.nodes.record(self._node_of(reference) or "")
+            if node is None:
+                failures.append(self._missing(cluster, reference))
+                continue
+            await self._change_instance(cluster, node.node, event, lambda old: replace(old, status=request.status))
+            found.append(self._instance(cluster, node))
+        return ecs.UpdateContainerInstancesStateResponse(container_instances=found, failures=failures)
+
+    async def put_attributes(
+        self, context: RequestContext, request: ecs.PutAttributesRequest
+    ) -> ecs.PutAttributesResponse:
+        """Give container instances attributes, or existing ones new values."""
+        cluster = self._seen_cluster(context, request.cluster)
+        if not 1 <= len(request.attributes) <= MOST_ATTRIBUTES:
+            raise AwsError("InvalidParameterException", f"Specify between 1 and {MOST_ATTRIBUTES} attributes.")
+        check_attributes(request.attributes)
+        for node, own in self._by_node(request.attributes).items():
+            new = {a.name: a.value or "" for a in own}
+            await self._change_instance(
+                cluster, node, _CHANGED, lambda old, new=new: _with(old, {**old.attributes, **new})
+            )
+        return ecs.PutAttributesResponse(attributes=request.attributes)
+
+    async def delete_attributes(
+        self, context: RequestContext, request: ecs.DeleteAttributesRequest
+    ) -> ecs.DeleteAttributesResponse:
+        """Take away attributes that were put. Those of the agent stay; what is not there is no error."""
+        cluster = self._seen_cluster(context, request.cluster)
+        if not 1 <= len(request.attributes) <= MOST_ATTRIBUTES:
+            raise AwsError("InvalidParameterException", f"Specify between 1 and {MOST_ATTRIBUTES} attributes.")
+        for node, own in self._by_node(request.attributes).items():
+            gone = {a.name for a in own}
+            await self._change_instance(
+                cluster,
+                node,
+                _CHANGED,
+                lambda old, gone=gone: _with(old, {k: v for k, v in old.attributes.items() if k not in gone}),
+            )
+        return ecs.DeleteAttributesResponse(attributes=request.attributes)
+
+    async def list_attributes(
+        self, context: RequestContext, request: ecs.ListAttributesRequest
+    ) -> ecs.ListAttributesResponse:
+        """The attributes of all container instances, all but for the given name and value."""
+        cluster = self._seen_cluster(context, request.cluster)
+        if request.attribute_value is not None and request.attribute_name is None:
+            raise AwsError("InvalidParameterException", "attributeName must be specified with attributeValue.")
+        found = {}
+        for node in self.world.nodes.records():
+            target = instance_arn(cluster.account, cluster.region, cluster.name, node.node)
+            for name, value in node_attributes(self.world, cluster, node.node).items():
+                if request.attribute_name in (None, name) and request.attribute_value in (None, value):
+                    found[f"{target} {name}"] = ecs.Attribute(
+                        name=name, value=value, target_type="container-instance", target_id=target
+                    )
+        shown, token = page(sorted(found), request.next_token, request.max_results)
+        return ecs.ListAttributesResponse(attributes=[found[key] for key in shown], next_token=token)
+
+    def _by_node(self, attributes: list[ecs.Attribute]) -> dict[str, list[ecs.Attribute]]:
+        """The attributes by the node that each is for. Raises TargetNotFoundException."""
+        found: dict[str, list[ecs.Attribute]] = {}
+        for attribute in attributes:
+            if not attribute.target_id:
+                raise AwsError("InvalidParameterException", "targetId must be specified for each attribute.")
+            node = self._node_of(attribute.target_id)
+            if node is None:
+                raise AwsError("TargetNotFoundException", "The specified target wasn't found.")
+            found.setdefault(node, []).append(attribute)
+        return found
+
+    async def _change_instance(
+        self, cluster: Cluster, node: str, event: str, change: Callable[[ContainerInstance], ContainerInstance]
+    ) -> None:
+        key = (cluster.account, cluster.region, cluster.name, node)
+
+        def changed(old: ContainerInstance | None) -> ContainerInstance:
+            known = old or ContainerInstance(
+                account=cluster.account, region=cluster.region, cluster=cluster.name, node=node
+            )
+            new = change(known)
+            return old if old is not None and new == old else replace(new, version=known.version + 1)
+
+        await self.world.store.update(CONTAINER_INSTANCE, key, changed, event)
+
+    def _node_of(self, reference: str) -> str | None:
+        return self.world.node_of_instance(names.last_part(reference))
+
+    def _missing(self, cluster: Cluster, reference: str) -> ecs.Failure:
+        instance_id = names.last_part(reference)
+        arn = names.arn(cluster.account, cluster.region, "container-instance", cluster.name, instance_id)
+        return ecs.Failure(arn=arn, reason="MISSING")
 
     def _instance(self, cluster: Cluster, node: Node) -> ecs.ContainerInstance:
         used = self.world.ledger.usage(node.node)
         ports = sorted(str(port) for port in used.ports)
         states = [life.counts_as(task, status) for task, status in self.world.tasks_on(node.node)]
         connected = self.world.connected(node.node)
-        attributes = node_attributes(self.world, node.node)
+        instance = self.world.instances.record(cluster.account, cluster.region, cluster.name, node.node)
+        attributes = node_attributes(self.world, cluster, node.node)
         return ecs.ContainerInstance(
             container_instance_arn=instance_arn(cluster.account, cluster.region, cluster.name, node.node),
             ec2_instance_id=node.node,
-            version=1,
+            version=instance.version if instance is not None else 1,
             version_info=ecs.VersionInfo(agent_version=node.agent_version, docker_version=node.runtime),
             registered_resources=_resources(node.cpu_units, node.memory_mib, []),
             remaining_resources=_resources(node.cpu_units - used.cpu, node.memory_mib - used.memory, ports),
-            status=_status(node),
+            status=self._status(cluster, node),
             agent_connected=connected,
             running_tasks_count=states.count("running"),
             pending_tasks_count=states.count("pending"),
@@ -88,8 +201,8 @@ class ContainerInstances(EcsBase):
         )
 
 
-def _status(node: Node) -> str:
-    return "DRAINING" if node.draining else "ACTIVE"
+def _with(instance: ContainerInstance, attributes: dict[str, str]) -> ContainerInstance:
+    return replace(instance, attributes=attributes)
 
 
 def _resources(cpu: int, memory: int, ports: list[str]) -> list[ecs.Resource]:

@@ -21,6 +21,7 @@ from services.scheduler.decisions.capacity import of_launch_type
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
+from services.scheduler.decisions.rollouts import recorded
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -43,9 +44,10 @@ class Services(EcsBase):
         if request.task_definition is None:
             raise AwsError("InvalidParameterException", "TaskDefinition can not be blank.")
         given = {k: v for k, v in wire(request).items() if k not in _OWN}
-        rules.check(given)
+        rules.check(given, self.world.providers_of(context.account, context.region))
         definition = self._runnable(context, request.task_definition)
-        given["deploymentConfiguration"] = rules.completed(given.get("deploymentConfiguration"))
+        daemon = given.get("schedulingStrategy") == "DAEMON"
+        given["deploymentConfiguration"] = rules.completed(given.get("deploymentConfiguration"), daemon=daemon)
         given.setdefault("desiredCount", 0)
         self._settle_capacity(cluster, given)
         _check_fit(definition, given)
@@ -64,6 +66,9 @@ class Services(EcsBase):
             request=given,
             tags=tags.read(request.tags),
         )
+
+        rules.check(given, self.world.providers_of(context.account, context.region))
+        fresh = recorded(fresh, now)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":
@@ -93,7 +98,7 @@ class Services(EcsBase):
         """Change a service; a new deployment begins when what its tasks are made of has changed, or is forced to."""
         cluster = self._seen_cluster(context, request.cluster)
         changes = {k: v for k, v in wire(request).items() if k not in _OWN}
-        rules.check(changes)
+        rules.check(changes, self.world.providers_of(context.account, context.region))
         definition = self._runnable(context, request.task_definition) if request.task_definition else None
         reference = f"{definition.family}:{definition.revision}" if definition is not None else None
         now, deployment_id = self.world.clock(), names.new_deployment_id()
@@ -104,6 +109,8 @@ class Services(EcsBase):
             if old.status != "ACTIVE":
                 raise AwsError(*SERVICE_NOT_ACTIVE)
             merged = dict(changes)
+            if rules.is_daemon(old) and merged.get("desiredCount") is not None:
+                rules.check({"schedulingStrategy": "DAEMON", "desiredCount": max(1, merged["desiredCount"])})
             if "deploymentConfiguration" in merged:
                 merged["deploymentConfiguration"] = {
                     **old.request["deploymentConfiguration"],
@@ -129,7 +136,7 @@ class Services(EcsBase):
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":
                 raise AwsError(*SERVICE_NOT_FOUND)
-            if old.desired_count > 0 and not request.force:
+            if old.desired_count > 0 and not request.force and not rules.is_daemon(old):
                 raise AwsError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
             return old if old.status == "DRAINING" else replace(old, status="DRAINING", desired_count=0)
 
@@ -166,7 +173,7 @@ class Services(EcsBase):
             for s in self.world.services.records(cluster.account, cluster.region, cluster.name)
             if s.status != "INACTIVE"
             and request.launch_type in (None, _launch_type(s.request))
-            and request.scheduling_strategy in (None, "REPLICA")
+            and request.scheduling_strategy in (None, s.request.get("schedulingStrategy", "REPLICA"))
             and request.resource_management_type in (None, "CUSTOMER")
         )
         shown, token = page(arns, request.next_token, request.max_results)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from contracts.aws import ecs
 from contracts.kinds import Key, Kind
-from contracts.records.scheduler import CLUSTER, SERVICE, TASK, TASK_DEFINITION
+from contracts.records.scheduler import CAPACITY_PROVIDER, CLUSTER, SERVICE, TASK, TASK_DEFINITION
 from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import tags
 from services.scheduler.decisions.names import family_and_revision, split_arn
@@ -73,6 +73,8 @@ class Tagging(EcsBase):
                 found = SERVICE, (*where, cluster, name)
             case "task", [cluster, task_id]:
                 found = TASK, self.world.task_key(*where, cluster, task_id)
+            case "capacity-provider", [name]:
+                found = CAPACITY_PROVIDER, (*where, name)
             case "task-definition", [name]:
                 family, revision = family_and_revision(name)
                 found = TASK_DEFINITION, (*where, family, str(revision))

@@ -105,7 +105,7 @@ class Tasks(EcsBase):
             strategy = cluster.request.get("defaultCapacityProviderStrategy", [])
         if not strategy:
             return [of_launch_type(request.launch_type or "EC2", request.platform_version)] * count
-        check_strategy(strategy)
+        check_strategy(strategy, self.world.providers_of(cluster.account, cluster.region))
         running: Counter[str] = Counter()
         chosen = []
         for _ in range(count):

@@ -14,14 +14,17 @@ from msgspec.structs import replace
 
 from contracts.kinds import Key
 from contracts.records.agent import NODE, TASK_STATUS
-from contracts.records.scheduler import SERVICE, TASK, Deployment, Service, ServiceEvent
+from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, Deployment, Service, ServiceEvent
 from services.scheduler.adapters import World
-from services.scheduler.decisions import life, messages, names
+from services.scheduler.decisions import daemons, life, messages, names
 from services.scheduler.decisions.capacity import Capacity, of_launch_type, of_strategy
 from services.scheduler.decisions.expressions import read
-from services.scheduler.decisions.placement import Refusal
-from services.scheduler.decisions.rollout import Plan, decide
-from services.scheduler.handlers import TaskPlan, fresh_ids, start_tasks, stop_task
+from services.scheduler.decisions.placement import Refusal, refuses
+from services.scheduler.decisions.ranking import Batch
+from services.scheduler.decisions.rollout import Plan, decide, rebalances, unbalanced
+from services.scheduler.decisions.rollouts import recorded
+from services.scheduler.decisions.services import is_daemon
+from services.scheduler.handlers import TaskPlan, fresh_ids, start_on, start_tasks, stop_task
 from services.shared import telemetry
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict
@@ -60,7 +63,20 @@ class ServiceController:
             if task is None or life.over(task, self._world.statuses.record(*change.key)):
                 self._feed()
         elif change.kind is NODE:
-            self._feed()
+            self._node_changed(change.key[0])
+        elif change.kind is CONTAINER_INSTANCE:
+            self._node_changed(change.key[3])
+
+    def _node_changed(self, node: str) -> None:
+        """What has tasks there may have to move them, a DAEMON may want one, zones may be balanced anew, what lacks a
+        place may find one."""
+        for task, _ in self._world.tasks_on(node):
+            if task.service:
+                self.mark((task.account, task.region, task.cluster, task.service))
+        for service in self._world.services.records():
+            if service.status == "ACTIVE" and (is_daemon(service) or rebalances(service)):
+                self.mark(SERVICE.key_of(service))
+        self._feed()
 
     def mark(self, key: Key, trace: str | None = None) -> None:
         """Look at this service soon. `trace` is the trace that this belongs to."""
@@ -122,14 +138,72 @@ class ServiceController:
         if service is None or service.status == "INACTIVE":
             self._later(key, None)
             return
-        plan = decide(service, self._world.members(*key), self._world.clock(), self._world.backoff)
+        plan = self._decide(service)
         told = [*plan.messages]
         if plan.stops:
             told += await self._stop(service, plan)
         if plan.starts:
             told += await self._start(service, plan)
+        if plan.nodes:
+            told += await self._start_on_nodes(service, plan)
         await self._write(key, service, plan, told)
         self._later(key, plan.wake_at)
+
+    def _decide(self, service: Service) -> Plan:
+        world = self._world
+        members, now = world.members(*SERVICE.key_of(service)), world.clock()
+        if is_daemon(service):
+            return daemons.decide(service, members, self._daemon_nodes(service), now, world.backoff)
+        plan = decide(service, members, now, world.backoff)
+        if not rebalances(service) or not plan.steady or plan.stops or plan.starts:
+            return plan
+        task_plan = self._next_plan(service, plan)
+        node = self._next_node(task_plan) if task_plan is not None else None
+        zone = next((n.zone for n in world.nodes.records() if n.node == node), None)
+        if zone is None or not unbalanced(service, members, zone):
+            return plan
+        told = (*plan.messages, messages.rebalancing(service.name, zone))
+        return replace(plan, starts=1, deployment=service.deployments[0].id, messages=told)
+
+    def _next_plan(self, service: Service, plan: Plan) -> TaskPlan | None:
+        primary = plan.deployments[0] if plan.deployments else service.deployments[0]
+        (capacity,) = self._capacities(service, primary, 1)
+        return self._task_plan(service, primary, capacity)
+
+    def _next_node(self, plan: TaskPlan) -> str | None:
+        cluster = plan.cluster
+        on = self._world.candidates(cluster.account, cluster.region, cluster.name)
+        return Batch(plan.demand(), on, self._world.ledger).next()
+
+    def _daemon_nodes(self, service: Service) -> list[str]:
+        """The nodes that are to have a task of a DAEMON: those that suit, whether they have the room or not."""
+        if service.status != "ACTIVE" or not service.deployments:
+            return []
+        (capacity,) = self._capacities(service, service.deployments[0], 1)
+        plan = self._task_plan(service, service.deployments[0], capacity)
+        if plan is None:
+            return []
+        demand = plan.demand()
+        return [
+            node.name
+            for node in self._world.candidates(service.account, service.region, service.cluster)
+            if (refuses(node, demand, self._world.ledger.usage(node.name)) or "RESOURCE").startswith("RESOURCE")
+        ]
+
+    async def _start_on_nodes(self, service: Service, plan: Plan) -> list[str]:
+        task_plan = self._next_plan(service, plan)
+        if task_plan is None:
+            return []
+        outcomes = await asyncio.gather(
+            *(start_on(self._world, task_plan, node, fresh_ids(1)[0]) for node in plan.nodes)
+        )
+        started = [task.id for task in outcomes if not isinstance(task, str)]
+        refused = {node: reason for node, reason in zip(plan.nodes, outcomes, strict=True) if isinstance(reason, str)}
+        told = [messages.started(service.name, started)] if started else []
+        if refused:
+            self._starved.add(SERVICE.key_of(service))
+            told += self._unplaced(service, Refusal(refused))
+        return told
 
     async def _stop(self, service: Service, plan: Plan) -> list[str]:
         where = (service.account, service.region, service.cluster)
@@ -225,10 +299,16 @@ class ServiceController:
             kept = [*events, *old.events][:EVENTS_KEPT] if events else old.events
             if old is not decided:
                 return replace(old, events=kept) if events else old
-            same = (plan.status, plan.steady, plan.deployments) == (old.status, old.steady, old.deployments)
-            if same and not events:
-                return old
-            return replace(old, status=plan.status, steady=plan.steady, deployments=plan.deployments, events=kept)
+            new = replace(
+                old,
+                status=plan.status,
+                steady=plan.steady,
+                deployments=plan.deployments,
+                events=kept,
+                desired_count=old.desired_count if plan.desired is None else plan.desired,
+            )
+            new = recorded(new, now)
+            return old if new == old else new
 
         await self._world.store.update(SERVICE, key, change, _event(decided, plan))
 

@@ -16,7 +16,8 @@ class Member(msgspec.Struct, frozen=True):
     """A task of a service. state: pending | running | stopping | stopped.
 
     `checked`: it has a health check. `healthy` runs, and passes its health check if it has one; `unhealthy` fails it,
-    or was stopped because it did; `failed` ended on its own.
+    or was stopped because it did; `failed` ended on its own. A `leaving` one is to be replaced, because its node is
+    drained. Until `protected_until` neither a deployment nor scaling in stops it.
     """
 
     id: str
@@ -30,6 +31,9 @@ class Member(msgspec.Struct, frozen=True):
     failed: bool = False
     started_at: float | None = None
     stopped_at: float | None = None
+    node: str = ""
+    leaving: bool = False
+    protected_until: float | None = None
 
 
 class BackoffRules(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CapacityProviderSt
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from services.shared.errors import AwsError
 
 FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 LATEST_PLATFORM = "1.4.0"
+MOST_ITEMS = 20
 
 
 class Capacity(msgspec.Struct, frozen=True):
@@ -37,15 +39,27 @@ def of_launch_type(launch_type: str, platform_version: str | None = None) -> Cap
     return Capacity(launch_type, None, _platform(platform_version) if launch_type == "FARGATE" else None)
 
 
-def check_strategy(strategy: Sequence[Mapping[str, Any]]) -> None:
-    """Raises InvalidParameterException for a strategy that can't be followed."""
-    for item in strategy:
-        if item["capacityProvider"] not in FARGATE_PROVIDERS:
-            raise AwsError(
-                "InvalidParameterException",
-                f"The specified capacity provider '{item['capacityProvider']}' was not found. Specify a valid name or "
-                "ARN and try again.",
-            )
+def not_found(provider: str) -> AwsError:
+    """What a request that names an unknown capacity provider is answered."""
+    return AwsError(
+        "InvalidParameterException",
+        f"The specified capacity provider '{provider}' was not found. Specify a valid name or ARN and try again.",
+    )
+
+
+def check_strategy(strategy: Sequence[Mapping[str, Any]], known: Container[str] = FARGATE_PROVIDERS) -> None:
+    """Raises InvalidParameterException for a strategy that can't be followed. `known`: the providers there are."""
+    named = [item["capacityProvider"] for item in strategy]
+    for provider in named:
+        if provider not in known:
+            raise not_found(provider)
+    if len(strategy) > MOST_ITEMS:
+        raise AwsError("InvalidParameterException", f"A strategy can have at most {MOST_ITEMS} capacity providers.")
+    if len(set(named)) < len(named):
+        raise AwsError("InvalidParameterException", "A capacity provider can be in a strategy only once.")
+    if len({provider in FARGATE_PROVIDERS for provider in named}) > 1:
+        said = "A capacity provider strategy cannot contain a mix of capacity providers using Auto Scaling groups and "
+        raise AwsError("InvalidParameterException", said + "Fargate providers. Specify one or the other and try again.")
     if sum(1 for item in strategy if item.get("base")) > 1:
         raise AwsError("InvalidParameterException", "Only one capacity provider in a strategy can have a base defined.")
     if len(strategy) > 1 and not any(item.get("weight") or item.get("base") for item in strategy):
@@ -60,14 +74,52 @@ def of_strategy(
     counts = Counter(running)
     for item in strategy:
         if counts[item["capacityProvider"]] < (item.get("base") or 0):
-            return Capacity("FARGATE", item["capacityProvider"], _platform(platform_version))
+            return _provided(item["capacityProvider"], platform_version)
     weighted = [item for item in strategy if item.get("weight")] or list(strategy)[:1]
 
     def filled(item: Mapping[str, Any]) -> float:
         above = counts[item["capacityProvider"]] - (item.get("base") or 0)
         return (above + 1) / (item.get("weight") or 1)
 
-    return Capacity("FARGATE", min(weighted, key=filled)["capacityProvider"], _platform(platform_version))
+    return _provided(min(weighted, key=filled)["capacityProvider"], platform_version)
+
+
+def _provided(provider: str, platform_version: str | None) -> Capacity:
+    if provider in FARGATE_PROVIDERS:
+        return Capacity("FARGATE", provider, _platform(platform_version))
+    return Capacity("EC2", provider)
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
+_GROUP_ARN = re.compile(
+    r"arn:aws[a-z-]*:autoscaling:[a-z0-9-]+:\d{12}:autoScalingGroup:[^:]+:autoScalingGroupName/.+\Z"
+)
+
+
+def check_provider(name: str, request: Mapping[str, Any]) -> None:
+    """Refuse what can't be a capacity provider (wire form). Raises AwsError."""
+    if not _NAME.match(name):
+        raise AwsError("InvalidParameterException", "Invalid capacity provider name.")
+    if name.lower().startswith(("aws", "ecs", "fargate")):
+        said = "The capacity provider name cannot be prefixed with 'aws', 'ecs', or 'fargate'."
+        raise AwsError("InvalidParameterException", said)
+    if request.get("managedInstancesProvider"):
+        raise AwsError("UnsupportedFeatureException", "Roadstead does not support managed instances yet.")
+    provider = request.get("autoScalingGroupProvider")
+    if provider is None:
+        raise AwsError("InvalidParameterException", "autoScalingGroupProvider must be given.")
+    if not _GROUP_ARN.match(provider.get("autoScalingGroupArn") or ""):
+        raise AwsError("InvalidParameterException", "The Auto Scaling group ARN is not valid.")
+    check_scaling(provider)
+
+
+def check_scaling(provider: Mapping[str, Any]) -> None:
+    """Refuse what an Auto Scaling group can't do: nodes come and go by themselves here. Raises AwsError."""
+    if (provider.get("managedScaling") or {}).get("status") == "ENABLED":
+        raise AwsError("UnsupportedFeatureException", "Roadstead does not scale nodes (managedScaling) yet.")
+    if provider.get("managedTerminationProtection") == "ENABLED":
+        said = "The managed termination protection setting for the capacity provider requires managed scaling."
+        raise AwsError("InvalidParameterException", said)
 
 
 def _platform(version: str | None) -> str:

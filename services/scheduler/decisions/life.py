@@ -82,8 +82,8 @@ def has_health_check(definition: Mapping[str, Any]) -> bool:
     return any(c.get("healthCheck") and c.get("essential", True) for c in definition.get("containerDefinitions", ()))
 
 
-def member(task: Task, status: TaskStatus | None, checked: bool) -> Member:
-    """The task as a rollout sees it. `checked`: its definition has a health check."""
+def member(task: Task, status: TaskStatus | None, checked: bool, *, leaving: bool = False) -> Member:
+    """The task as a rollout sees it. `checked`: its definition has a health check; `leaving`: its node is drained."""
     state = counts_as(task, status)
     health = status.health_status if status is not None else "UNKNOWN"
     return Member(
@@ -98,4 +98,7 @@ def member(task: Task, status: TaskStatus | None, checked: bool) -> Member:
         failed=failed(task, status),
         started_at=status.started_at if status is not None else None,
         stopped_at=stopped_at(task, status),
+        node=task.node,
+        leaving=leaving,
+        protected_until=task.protected_until,
     )

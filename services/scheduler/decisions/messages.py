@@ -78,6 +78,11 @@ def rolling_back(service: str, deployment: str) -> str:
     return f"(service {service}) rolling back to deployment {deployment}."
 
 
+def rebalancing(service: str, zone: str) -> str:
+    """A zone gets a task that another has too many."""
+    return f"(service {service}) is rebalancing its tasks over Availability Zones: one more in {zone}."
+
+
 def scaling(deployment: str) -> str:
     """Why a task is stopped that is not needed any more (its stoppedReason)."""
     return f"Scaling activity initiated by (deployment {deployment})"

@@ -33,7 +33,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What to do, in this order: the stops, the starts (of `deployment`), then one write of the service.
 
     `deployments`, `steady` and `status` are what the service is to be; `messages` its new events, oldest first.
-    `wake_at` is when to decide again even if nothing happens, in seconds since the epoch.
+    `wake_at` is when to decide again even if nothing happens, in seconds since the epoch. A DAEMON service starts its
+    tasks on `nodes`, and wants `desired` of them.
     """
 
     deployments: list[Deployment]
@@ -44,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True):
     deployment: str = ""
     messages: tuple[str, ...] = ()
     wake_at: float | None = None
+    nodes: tuple[str, ...] = ()
+    desired: int | None = None
 
 
 def bounds(desired: int, minimum_percent: int, maximum_percent: int) -> tuple[int, int]:
@@ -62,9 +65,9 @@ def limits_of(service: Service) -> tuple[int, int]:
 
 
 def decide(service: Service, members: Sequence[Member], now: float, rules: BackoffRules) -> Plan:
-    """The next step of a service."""
+    """The next step of a REPLICA service."""
     if service.status != "ACTIVE":
-        return _drain(service, members)
+        return drain(service, members)
     primary = service.deployments[0]
     alive = [m for m in members if m.state in ("pending", "running")]
     sick, heal_at = _sick(service, alive, now)
@@ -77,13 +80,13 @@ def decide(service: Service, members: Sequence[Member], now: float, rules: Backo
         return replace(broken, stops=tuple(stops), messages=(*_sick_messages(service, sick), *broken.messages))
 
     minimum, maximum = limits_of(service)
-    new, proven_at = [m for m in alive if m.deployment == primary.id], None
+    new, proven_at = [m for m in alive if _stays(m, primary)], None
     if primary.rollout_state == "IN_PROGRESS" and _breaker(service).get("enable"):
         # A task that runs and dies a moment later must break the circuit, not complete the deployment.
         new, proven_at = backoff.proven(new, now, rules)
-    old = [m for m in alive if m.deployment != primary.id]
-    surplus = _scale_in(service, new, old)
-    surplus += _make_way(service, new, old, minimum, maximum)
+    old = [m for m in alive if not _stays(m, primary)]
+    surplus = _scale_in(service, new, old, minimum, now)
+    surplus += _make_way(service, new, old, (minimum, maximum), now)
     gone = {stop.task for stop in surplus}
     left = len(alive) - len(gone)
     wanted = service.desired_count - len([m for m in new if m.id not in gone])
@@ -105,11 +108,30 @@ def decide(service: Service, members: Sequence[Member], now: float, rules: Backo
         starts=starts,
         deployment=primary.id,
         messages=(*told, *plan.messages),
-        wake_at=_earliest(not_before if waiting else None, heal_at, proven_at, history.settles_at),
+        wake_at=_earliest(
+            not_before if waiting else None, heal_at, proven_at, history.settles_at, _unprotected_at(alive, now)
+        ),
     )
 
 
-def _drain(service: Service, members: Sequence[Member]) -> Plan:
+def _stays(member: Member, primary: Deployment) -> bool:
+    """Whether it is what is wanted. A task whose node is drained is replaced as one of an older deployment is."""
+    return member.deployment == primary.id and not member.leaving
+
+
+def protected(member: Member, now: float) -> bool:
+    """Whether it is not to be stopped.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection.html
+    """
+    return member.protected_until is not None and member.protected_until > now
+
+
+def _unprotected_at(alive: list[Member], now: float) -> float | None:
+    return min((m.protected_until for m in alive if m.protected_until and protected(m, now)), default=None)
+
+
+def drain(service: Service, members: Sequence[Member]) -> Plan:
     stops = tuple(
         Stop(m.id, messages.scaling(service.deployments[0].id if service.deployments else ""))
         for m in members
@@ -139,26 +161,57 @@ def _sick_messages(service: Service, sick: list[Member]) -> list[str]:
     return [messages.unhealthy(service.name, m.id) for m in sick]
 
 
-def _scale_in(service: Service, new: list[Member], old: list[Member]) -> list[Stop]:
+def _scale_in(service: Service, new: list[Member], old: list[Member], minimum: int, now: float) -> list[Stop]:
     """Stops of the new deployment's own surplus: those that were named first, then those that are not up, then where
-    the zone has most, then the newest."""
-    primary, first = service.deployments[0], set(service.request.get("stopFirst") or ())
+    the zone has most, then the newest. Where zones are to be balanced the fullest comes first, and waits until others
+    are up."""
     extra = len(new) - service.desired_count
     if extra <= 0:
         return []
+    balanced = rebalances(service)
     zones = Counter(m.zone for m in [*new, *old])
-    left = list(new)
-    stops = []
-    for _ in range(extra):
-        chosen = max(left, key=lambda m: (m.id in first, not m.healthy, zones[m.zone], m.created_at, m.id))
+    named = set(service.request.get("stopFirst") or ())
+    healthy = sum(m.healthy for m in [*new, *old])
+    left = [m for m in new if not protected(m, now)]
+    stops: list[Stop] = []
+
+    def rank(m: Member) -> tuple[Any, ...]:
+        place = (zones[m.zone], not m.healthy) if balanced else (not m.healthy, zones[m.zone])
+        return (m.id in named, *place, m.created_at, m.id)
+
+    for _ in range(min(extra, len(left))):
+        chosen = max(left, key=rank)
+        if balanced and chosen.id not in named and chosen.healthy and healthy <= minimum:
+            break
+        healthy -= chosen.healthy
         left.remove(chosen)
         zones[chosen.zone] -= 1
-        stops.append(Stop(chosen.id, messages.scaling(primary.id)))
+        stops.append(Stop(chosen.id, messages.scaling(service.deployments[0].id)))
     return stops
 
 
-def _make_way(service: Service, new: list[Member], old: list[Member], minimum: int, maximum: int) -> list[Stop]:
+def rebalances(service: Service) -> bool:
+    """Whether the service's zones are to be kept balanced."""
+    return service.request.get("availabilityZoneRebalancing") == "ENABLED"
+
+
+def unbalanced(service: Service, members: Sequence[Member], zone: str) -> bool:
+    """Whether one task more in this zone, and then one less in the fullest, would even the zones out.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-rebalancing.html
+    """
+    alive = [m for m in members if m.state in ("pending", "running")]
+    if len(alive) != service.desired_count or len(alive) >= limits_of(service)[1]:
+        return False
+    zones = Counter(m.zone for m in alive)
+    return bool(zones) and max(zones.values()) - zones[zone] >= 2
+
+
+def _make_way(
+    service: Service, new: list[Member], old: list[Member], limits: tuple[int, int], now: float
+) -> list[Stop]:
     """Stops of older deployments: what healthy new tasks have made superfluous, and what room the new ones need."""
+    minimum, maximum = limits
     healthy_new = min(sum(m.healthy for m in new), service.desired_count)
     superfluous = healthy_new + len(old) - service.desired_count
     held_back = service.deployments[0].rollout_state == "FAILED"
@@ -171,6 +224,8 @@ def _make_way(service: Service, new: list[Member], old: list[Member], minimum: i
     for member in sorted(old, key=lambda m: (m.healthy, -m.created_at, m.id)):
         if len(stops) >= count:
             break
+        if protected(member, now):
+            continue
         if member.healthy:
             if spare <= 0:
                 continue
@@ -182,7 +237,7 @@ def _make_way(service: Service, new: list[Member], old: list[Member], minimum: i
 def _progress(service: Service, alive: list[Member], now: float) -> Plan:
     """Whether the rollout is complete and the service steady."""
     primary = service.deployments[0]
-    new = [m for m in alive if m.deployment == primary.id]
+    new = [m for m in alive if _stays(m, primary)]
     reached = len(new) == len(alive) == service.desired_count and all(m.healthy for m in new)
     if not reached:
         return Plan(service.deployments, "ACTIVE", False)
@@ -235,20 +290,31 @@ def _break_circuit(service: Service, primary: Deployment, history: backoff.Histo
         updated_at=now,
     )
     told = [messages.failed(service.name, primary.id)]
-    target = next((d for d in service.deployments[1:] if d.rollout_state == "COMPLETED"), None)
+    target = rollback_target(service)
     if not breaker.get("rollback") or target is None:
         return Plan([failed, *service.deployments[1:]], "ACTIVE", False, messages=tuple(told))
     told.append(messages.rolling_back(service.name, target.id))
+    reason = f"ECS deployment circuit breaker: rolling back to deploymentId {target.id}."
+    return Plan(rolled_back(service, failed, target, reason, now), "ACTIVE", False, messages=tuple(told))
+
+
+def rollback_target(service: Service) -> Deployment | None:
+    """The deployment that comes back when the primary one is given up: the latest that was complete."""
+    return next((d for d in service.deployments[1:] if d.rollout_state == "COMPLETED"), None)
+
+
+def rolled_back(service: Service, failed: Deployment, target: Deployment, reason: str, now: float) -> list[Deployment]:
+    """The deployments after `target` has taken the place of the primary one, which is `failed`."""
     restored = replace(
         target,
         status="PRIMARY",
         desired_count=service.desired_count,
         rollout_state="IN_PROGRESS",
-        rollout_state_reason=f"ECS deployment circuit breaker: rolling back to deploymentId {target.id}.",
+        rollout_state_reason=reason,
         updated_at=now,
     )
     others = [d for d in service.deployments[1:] if d.id != target.id]
-    return Plan([restored, replace(failed, status="ACTIVE"), *others], "ACTIVE", False, messages=tuple(told))
+    return [restored, replace(failed, status="ACTIVE"), *others]
 
 
 def _once(service: Service, message: str) -> list[str]:

@@ -6,14 +6,15 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_definition_p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from contracts.records.scheduler import Deployment, Service
-from services.scheduler.decisions.capacity import check_strategy
+from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, check_strategy
 from services.scheduler.decisions.requests import invalid
+from services.scheduler.decisions.rollouts import recorded
 from services.shared.errors import AwsError
 
 #: A change of one of these makes a new deployment.
@@ -27,15 +28,17 @@ _UNSUPPORTED = {
 }
 
 
-def check(request: Mapping[str, Any]) -> None:
-    """Refuse what makes no sense, and what Roadstead does not do yet (wire form). Raises AwsError."""
+def check(request: Mapping[str, Any], providers: Container[str] = FARGATE_PROVIDERS) -> None:
+    """Refuse what makes no sense, and what Roadstead does not do yet (wire form). `providers`: the capacity providers
+    there are. Raises AwsError."""
     for member, noun in _UNSUPPORTED.items():
         if request.get(member):
             raise _unsupported(f"{noun} ({member})")
     if (request.get("serviceConnectConfiguration") or {}).get("enabled"):
         raise _unsupported("Service Connect (serviceConnectConfiguration)")
     if request.get("schedulingStrategy") == "DAEMON":
-        raise _unsupported("the scheduling strategy DAEMON")
+        _check_daemon(request)
+    _check_rebalancing(request)
     if (request.get("deploymentController") or {}).get("type", "ECS") != "ECS":
         raise _unsupported("deployment controllers other than ECS")
     if (request.get("desiredCount") or 0) < 0:
@@ -44,9 +47,40 @@ def check(request: Mapping[str, Any]) -> None:
         raise invalid("healthCheckGracePeriodSeconds must be between 0 and 2147483647.")
     if request.get("launchType") and request.get("capacityProviderStrategy"):
         raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
-    check_strategy(request.get("capacityProviderStrategy") or ())
+    check_strategy(request.get("capacityProviderStrategy") or (), providers)
     _check_registries(request.get("serviceRegistries") or ())
     _check_deployment(request.get("deploymentConfiguration") or {})
+
+
+def is_daemon(service: Service) -> bool:
+    """Whether it has one task on each node, rather than a number of them."""
+    return service.request.get("schedulingStrategy") == "DAEMON"
+
+
+def _check_daemon(request: Mapping[str, Any]) -> None:
+    if request.get("desiredCount"):
+        raise invalid(
+            "The daemon scheduling strategy does not support a desired count for a service. Remove a desired count "
+            "value and try again."
+        )
+    if request.get("placementStrategy"):
+        raise invalid("The daemon scheduling strategy does not support placement strategies.")
+    strategy = request.get("capacityProviderStrategy") or ()
+    if request.get("launchType") == "FARGATE" or any(i["capacityProvider"] in FARGATE_PROVIDERS for i in strategy):
+        raise invalid("The daemon scheduling strategy does not support the Fargate launch type.")
+
+
+def _check_rebalancing(request: Mapping[str, Any]) -> None:
+    if request.get("availabilityZoneRebalancing") != "ENABLED":
+        return
+    if request.get("schedulingStrategy") == "DAEMON":
+        raise invalid("Availability Zone rebalancing does not support the daemon scheduling strategy.")
+    first = next(iter(request.get("placementStrategy") or ()), None)
+    zones = {"type": "spread", "field": "attribute:ecs.availability-zone"}
+    if first is not None and {k: first.get(k) for k in zones} != zones:
+        raise invalid("Availability Zone rebalancing needs a spread over Availability Zones as first strategy.")
+    if (request.get("deploymentConfiguration") or {}).get("maximumPercent", 200) <= 100:
+        raise invalid("Availability Zone rebalancing needs a maximumPercent greater than 100.")
 
 
 def _check_registries(registries: Sequence[Mapping[str, Any]]) -> None:
@@ -79,12 +113,12 @@ def _unsupported(noun: str) -> AwsError:
     return AwsError("UnsupportedFeatureException", f"Roadstead does not support {noun} yet.")
 
 
-def completed(configuration: Mapping[str, Any] | None) -> dict[str, Any]:
+def completed(configuration: Mapping[str, Any] | None, *, daemon: bool = False) -> dict[str, Any]:
     """A deployment configuration with ECS' defaults."""
     return {
         "deploymentCircuitBreaker": {"enable": False, "rollback": False},
-        "maximumPercent": 200,
-        "minimumHealthyPercent": 100,
+        "maximumPercent": 100 if daemon else 200,
+        "minimumHealthyPercent": 0 if daemon else 100,
         "strategy": "ROLLING",
         "bakeTimeInMinutes": 0,
         **(configuration or {}),
@@ -120,7 +154,7 @@ def updated(
     request = {**service.request, **changes}
     if "capacityProviderStrategy" in changes:
         request.pop("launchType", None)
-    desired = request.get("desiredCount", service.desired_count)
+    desired = service.desired_count if is_daemon(service) else request.get("desiredCount", service.desired_count)
     primary = service.deployments[0]
     rolls = force or (task_definition is not None and task_definition != primary.task_definition)
     rolls = rolls or any(request.get(m) != service.request.get(m) for m in ROLLS if m != "taskDefinition")
@@ -130,4 +164,5 @@ def updated(
     else:
         deployments = [replace(primary, desired_count=desired, updated_at=now), *service.deployments[1:]]
     steady = service.steady and not rolls and desired == service.desired_count
-    return replace(service, request=request, desired_count=desired, deployments=deployments, steady=steady)
+    new = replace(service, request=request, desired_count=desired, deployments=deployments, steady=steady)
+    return recorded(new, now)

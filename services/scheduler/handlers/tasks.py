@@ -71,7 +71,7 @@ async def start_tasks(
     Raises StateUnavailable; what was reserved for a task that was not written is let go.
     """
     demand = plan.demand()
-    batch = Batch(demand, world.candidates(), world.ledger, seed=ids[0] if ids else "")
+    batch = Batch(demand, world.candidates(*CLUSTER.key_of(plan.cluster)), world.ledger, seed=ids[0] if ids else "")
     placed: list[Task] = []
     refusal: Refusal | None = None
     for task_id in ids:
@@ -85,11 +85,11 @@ async def start_tasks(
 
 async def start_on(world: World, plan: TaskPlan, node: str, task_id: str) -> Task | str:
     """Start one task on this very node (StartTask), or the reason why it can't be there."""
-    entry = world.nodes.get(node)
-    if entry is None:
+    found = world.candidate(*CLUSTER.key_of(plan.cluster), node)
+    if found is None:
         return "MISSING"
     demand = plan.demand()
-    candidate = replace(world.candidate(entry.record, entry.sequence), kind=demand.kind)
+    candidate = replace(found, kind=demand.kind)
     reason = refuses(candidate, demand, world.ledger.usage(node))
     if reason is not None:
         return reason
@@ -207,10 +207,10 @@ async def next_revision(world: World, record: TaskDefinition) -> TaskDefinition:
     raise AwsError("ClientException", "Too many concurrent attempts to create a new revision of the specified family.")
 
 
-def node_attributes(world: World, node: str) -> dict[str, str]:
-    """The attributes that a node has as a container instance."""
-    entry = world.nodes.get(node)
-    return dict(attributes_of(world.candidate(entry.record, entry.sequence))) if entry is not None else {}
+def node_attributes(world: World, cluster: Cluster, node: str) -> dict[str, str]:
+    """The attributes that a node has as a container instance of a cluster."""
+    candidate = world.candidate(*CLUSTER.key_of(cluster), node)
+    return dict(attributes_of(candidate)) if candidate is not None else {}
 
 
 def fresh_ids(count: int) -> list[str]:

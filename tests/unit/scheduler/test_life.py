@@ -90,7 +90,7 @@ def test_what_changes_the_tasks_begins_a_deployment(changes, definition, force):
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
-        ({"schedulingStrategy": "DAEMON"}, "UnsupportedFeatureException"),
+        ({"schedulingStrategy": "DAEMON", "desiredCount": 1}, "InvalidParameterException"),
         ({"loadBalancers": [{}]}, "UnsupportedFeatureException"),
         ({"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, "UnsupportedFeatureException"),
         ({"deploymentConfiguration": {"maximumPercent": 100}}, "InvalidParameterException"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.scheduler.decisions.backoff import BackoffRules, Member
-from services.scheduler.decisions.rollout import bounds, decide, limits_of, threshold
+from services.scheduler.decisions.rollout import bounds, decide, limits_of, threshold, unbalanced
 from tests.builders.ecs import deployment, service
 
 RULES = BackoffRules(base_s=1.0, limit_s=60.0, settled_s=10.0)
@@ -250,3 +250,31 @@ def test_a_deployment_that_failed_is_seen_until_another_comes():
     failed = [deployment(f"f{i}", status="ACTIVE", rollout_state="FAILED") for i in range(2)]
     plan = decide(service(2, deployment("new"), *failed), [], 100.0, RULES)
     assert [d.id for d in plan.deployments] == ["new", "f0"]
+
+
+def test_tasks_on_a_drained_node_are_replaced_as_those_of_an_older_deployment_are():
+    members = [member("a", leaving=True), member("b")]
+    first = decide(service(2, deployment(rollout_state="COMPLETED")), members, 100.0, RULES)
+    assert (first.starts, first.stops) == (2 - 1, ())
+    replaced = [*members, member("c")]
+    assert [
+        stop.task for stop in decide(service(2, deployment(rollout_state="COMPLETED")), replaced, 100.0, RULES).stops
+    ] == ["a"]
+
+
+def test_a_protected_task_is_neither_scaled_in_nor_rolled_over_until_its_time_is_up():
+    members = [member("a", protected_until=150.0), member("b", protected_until=150.0)]
+    plan = decide(service(1, deployment(rollout_state="COMPLETED")), members, 100.0, RULES)
+    assert (plan.stops, plan.wake_at) == ((), 150.0)
+    assert len(decide(service(1, deployment(rollout_state="COMPLETED")), members, 150.0, RULES).stops) == 1
+
+
+def test_zones_are_even_before_the_surplus_of_the_fullest_goes():
+    request = {"availabilityZoneRebalancing": "ENABLED"}
+    of = service(4, deployment(rollout_state="COMPLETED"), request=request)
+    full = [member(name, zone="z1") for name in "abcd"]
+    assert unbalanced(of, full, "z2") and not unbalanced(of, full[:3], "z2")
+    coming = Member("e", "d1", 90.0, zone="z2")
+    assert decide(of, [*full, coming], 100.0, RULES).stops == ()
+    there = member("e", zone="z2")
+    assert [stop.task for stop in decide(of, [*full, there], 100.0, RULES).stops] == ["d"]
