@@ -1,13 +1,27 @@
 """The ECS API: one class a subject, joined in `Ecs`."""
 
+from services.scheduler.api.account_settings import AccountSettings
 from services.scheduler.api.capacity_providers import CapacityProviders
 from services.scheduler.api.clusters import Clusters
 from services.scheduler.api.container_instances import ContainerInstances
+from services.scheduler.api.deployments import Deployments
+from services.scheduler.api.protection import Protection
 from services.scheduler.api.services import Services
 from services.scheduler.api.tagging import Tagging
 from services.scheduler.api.task_definitions import TaskDefinitions
 from services.scheduler.api.tasks import Tasks
 
 
-class Ecs(Clusters, CapacityProviders, TaskDefinitions, Tasks, Services, ContainerInstances, Tagging):
+class Ecs(
+    Clusters,
+    CapacityProviders,
+    TaskDefinitions,
+    Tasks,
+    Protection,
+    Services,
+    Deployments,
+    ContainerInstances,
+    AccountSettings,
+    Tagging,
+):
     """All operations that Roadstead has; the others are answered with 501."""

@@ -15,6 +15,7 @@ from contracts.aws import ecs
 from contracts.kinds import Key
 from contracts.records.scheduler import CLUSTER, Cluster
 from services.scheduler.adapters import World
+from services.scheduler.api.account_settings import setting_of
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.decisions import life, names, tags
 from services.scheduler.decisions.capacity import check_strategy, not_found
@@ -24,7 +25,8 @@ from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 from services.shared.state import Conflict
 
-_DEFAULT_SETTINGS = [{"name": "containerInsights", "value": "disabled"}]
+_INSIGHTS = "containerInsights"
+_DEFAULT_SETTINGS = [{"name": _INSIGHTS, "value": "disabled"}]
 
 
 class Clusters(EcsBase):
@@ -47,6 +49,10 @@ class Clusters(EcsBase):
         )
         labels = tags.read(request.tags)
         request.tags = request.cluster_name = None
+        given = wire(request)
+        if not any(setting.get("name") == _INSIGHTS for setting in given.get("settings") or ()):
+            insights = setting_of(self.world, context, context.principal_arn, _INSIGHTS)
+            given["settings"] = [*(given.get("settings") or ()), {"name": _INSIGHTS, "value": insights}]
         account, region = context.account, context.region
         fresh = Cluster(
             account=account,
@@ -54,7 +60,7 @@ class Clusters(EcsBase):
             name=name,
             status="ACTIVE",
             created_at=self.world.clock(),
-            request=wire(request),
+            request=given,
             tags=labels,
         )
 

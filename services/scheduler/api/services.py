@@ -21,7 +21,7 @@ from services.scheduler.decisions.capacity import of_launch_type
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
-from services.scheduler.decisions.rollouts import recorded
+from services.scheduler.decisions.rollouts import recorded, revision_id
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -196,10 +196,29 @@ class Services(EcsBase):
             shape.task_definition = _definition_arn(service, primary)
         shape.deployments = [self._deployment(service, d, members) for d in service.deployments]
         shape.events = [ecs.ServiceEvent(id=e.id, created_at=e.created_at, message=e.message) for e in service.events]
+        if service.rollouts:
+            latest = revision_id(service.rollouts[0].id)
+            shape.current_service_deployment = names.arn(
+                *where, "service-deployment", service.cluster, service.name, latest
+            )
+        shape.current_service_revisions = [self._revision(service, d, members) for d in service.deployments]
         shape.created_at = service.created_at
         shape.created_by = service.created_by or None
         shape.tags = tags.write(service.tags) if with_tags else None
         return shape
+
+    def _revision(
+        self, service: Service, deployment: Deployment, members: list[Member]
+    ) -> ecs.ServiceCurrentRevisionSummary:
+        where = (service.account, service.region)
+        states = Counter(m.state for m in members if m.deployment == deployment.id)
+        number = revision_id(deployment.id)
+        return ecs.ServiceCurrentRevisionSummary(
+            arn=names.arn(*where, "service-revision", service.cluster, service.name, number),
+            requested_task_count=service.desired_count if deployment.status == "PRIMARY" else 0,
+            running_task_count=states["running"],
+            pending_task_count=states["pending"],
+        )
 
     def _deployment(self, service: Service, deployment: Deployment, members: list[Member]) -> ecs.Deployment:
         own = [m for m in members if m.deployment == deployment.id]

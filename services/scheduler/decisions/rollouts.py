@@ -90,3 +90,13 @@ def of_arn(arn: str, kind: str) -> tuple[str, str, str]:
     if len(path) != 4 or path[0] != kind or parts[2] != "ecs":
         raise AwsError("InvalidParameterException", f"The {kind} ARN '{arn}' is invalid.")
     return path[1], path[2], path[3]
+
+
+def revision_id(deployment: str) -> str:
+    """The id of the revision (and service deployment) of a deployment `ecs-svc/<digits>`: the digits."""
+    return deployment.removeprefix("ecs-svc/")
+
+
+def deployment_of(number: str) -> str:
+    """The deployment that a revision's id belongs to."""
+    return f"ecs-svc/{number}"
