@@ -77,7 +77,7 @@ class Stage:
         now = datetime.datetime.now(datetime.UTC)
         self.authority = Authority.open(folder, now)
         self.authority.leaf(folder / CERTIFICATE, [], now)
-        self.frame = Frame("127.0.0.1", free_port("127.0.0.1"), 2, min(500, connections()), 1.0, 4)
+        self.frame = Frame("127.0.0.1", free_port("127.0.0.1"), 2, min(500, connections()), 1.0, 4, 4)
         self.proxies = []
 
     async def proxy(self, frame=None):

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from services.app_runner_gateway.decisions.proxy import MAP, SOCKET, Frame, Server, render
+from services.app_runner_gateway.decisions.proxy import MAP, SOCKET, Frame, Slots, render
 from services.shared.errors import ServiceUnavailable
 
 log = structlog.get_logger()
@@ -68,13 +68,13 @@ class Haproxy:
                 return True
         return False
 
-    async def start(self, frame: Frame, hosts: Mapping[str, str], servers: Mapping[str, Mapping[str, Server]]) -> None:
+    async def start(self, frame: Frame, hosts: Mapping[str, str], slots: Slots) -> None:
         """Start it with all of this; one that runs here hands its sockets over and ends with its last request. Raises
         ProxyAway in the words of HAProxy."""
         if self._program is None:
             raise ProxyAway(MISSING)
         (self.folder / MAP).write_text("".join(f"{host} {backend}\n" for host, backend in sorted(hosts.items())))
-        (self.folder / "proxy.cfg").write_text(render(frame, servers))
+        (self.folder / "proxy.cfg").write_text(render(frame, slots))
         before = self.pid
         command = [self._program, "-db", "-f", "proxy.cfg"]
         if before:

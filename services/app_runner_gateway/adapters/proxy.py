@@ -1,8 +1,9 @@
 """What HAProxy carries: which hosts, which instances. Changed through its runtime socket, so that nothing is dropped.
 
-Each host has a backend out of those made in advance; a line of a map leads there. The map also remembers the backend of
-a host that has no line (yet, or any more), under a name that no request can have, so a gateway that starts anew finds
-everything in HAProxy itself.
+Each host has a backend out of those made in advance, each instance one of the backend's slots; a line of a map leads to
+the backend. (Servers that HAProxy 2.6 is given at run time would never use a connection again: a third of the requests
+a second.) The map also remembers, under names that no request can have, the backend of a host that has no line (yet, or
+any more), and whose a slot is; so a gateway that starts anew finds everything in HAProxy itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from services.app_runner_gateway.decisions.proxy import (
     Frame,
     Seen,
     Server,
+    Slots,
     free,
+    less,
     read_map,
     read_servers,
     read_stats,
@@ -31,7 +34,7 @@ from services.app_runner_gateway.decisions.proxy import (
 log = structlog.get_logger()
 
 AGAIN_S = 0.3
-_KEPT = "/kept/"
+_KEPT, _SLOT, _LEAVING = "/kept/", "/slot/", "-"
 
 
 class Proxy:
@@ -44,7 +47,7 @@ class Proxy:
         self.servers: dict[str, dict[str, Server]] = {}
         """By backend, then by name."""
         self._map: dict[str, str] = {}
-        self._leaving: set[tuple[str, str]] = set()
+        self._before: dict[tuple[str, str], Seen] = {}
         self._lock = asyncio.Lock()
         self._again: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -67,20 +70,36 @@ class Proxy:
 
     async def _begin(self) -> None:
         ready = {b: {n: s for n, s in all_.items() if s.state == "ready"} for b, all_ in self.servers.items()}
-        await self.haproxy.start(self.frame, self._map, ready)
-        self.servers = ready
-        self._leaving.clear()
+        names = {host: backend for host, backend in self._map.items() if not host.startswith(_SLOT)}
+        slots: Slots = {}
+        for backend, servers in ready.items():
+            for number, (name, server) in enumerate(sorted(servers.items())):
+                slots.setdefault(backend, {})[number] = server
+                names[f"{_SLOT}{backend}/s{number}"] = name
+        await self.haproxy.start(self.frame, names, slots)
+        self.servers, self._map = ready, names
+        self._before.clear()
 
     async def _learn(self) -> None:
         self._map = read_map(await self.haproxy.ask(f"show map {MAP}"))
         self.servers = {}
-        for backend, name, server in read_servers(await self.haproxy.ask("show servers state")):
-            if server.state == "maint":
-                self._leaving.add((backend, name))
-            else:
+        for backend, slot, server in read_servers(await self.haproxy.ask("show servers state")):
+            name = self._map.get(f"{_SLOT}{backend}/{slot}")
+            if name is not None and server.state == "maint":
+                self._map[f"{_SLOT}{backend}/{slot}"] = _LEAVING
+            elif name is not None and name != _LEAVING:
                 self.servers.setdefault(backend, {})[name] = server
-        if self._leaving:
+        if self._leaving():
             self._sweep()
+
+    def _leaving(self) -> list[tuple[str, str]]:
+        """(backend, slot) of those that are out of use and may still have requests."""
+        slots = (host.removeprefix(_SLOT) for host, name in self._map.items() if name == _LEAVING)
+        return [(slot.split("/")[0], slot.split("/")[1]) for slot in slots]
+
+    def _slot(self, backend: str, name: str) -> str | None:
+        taken = (host for host, value in self._map.items() if value == name and host.startswith(f"{_SLOT}{backend}/"))
+        return next((host.rsplit("/", 1)[1] for host in taken), None)
 
     def _ended(self) -> None:
         if self.running and self._again is None:
@@ -142,7 +161,8 @@ class Proxy:
                     await self._have(backend, name, server)
             for name in [n for n in self.servers.get(backend, {}) if n not in servers]:
                 await self._remove(backend, name)
-            if not servers and not answers and not any(b == backend for b, _ in self._leaving):
+            await self._free_slots()
+            if not servers and not answers and not any(b == backend for b, _ in self._leaving()):
                 await self._lead(_KEPT + host, None)
                 self.servers.pop(backend, None)
 
@@ -169,42 +189,56 @@ class Proxy:
 
     async def _have(self, backend: str, name: str, server: Server) -> None:
         known = self.servers.setdefault(backend, {}).get(name)
-        at = f"{backend}/{name}"
         if known is None:
-            await self._tell(f"add server {at} {server.address}:{server.port} maxconn {server.most}", "New server")
-            await self._tell(f"enable server {at}")
+            await self._enter(backend, name, server)
         else:
+            at = f"{backend}/{self._slot(backend, name)}"
             if known.most != server.most:
                 await self._tell(f"set maxconn server {at} {server.most}")
             if known.state != server.state:
                 await self._tell(f"set server {at} state {server.state}")
         self.servers[backend][name] = server
 
-    async def _remove(self, backend: str, name: str) -> None:
-        """A server that still has connections can't be deleted: that is tried again."""
-        await self._tell(f"set server {backend}/{name} state maint")
-        del self.servers[backend][name]
-        self._leaving.add((backend, name))
-        await self._delete(backend, name)
-        if self._leaving:
-            self._sweep()
+    async def _enter(self, backend: str, name: str, server: Server) -> None:
+        """Give an instance a slot that nobody has."""
+        slots = (f"s{number}" for number in range(self.frame.slots))
+        slot = next((s for s in slots if f"{_SLOT}{backend}/{s}" not in self._map), None)
+        if slot is None:
+            raise ProxyAway(f"all {self.frame.slots} slots of {backend} are in use")
+        at = f"{backend}/{slot}"
+        for seen in read_stats(await self.haproxy.ask(f"show stat {backend} 4 -1"), {slot}):
+            self._before[backend, slot] = seen
+        await self._lead(f"{_SLOT}{at}", name)
+        await self._tell(f"set server {at} addr {server.address} port {server.port}", "chang")
+        await self._tell(f"set maxconn server {at} {server.most}")
+        await self._tell(f"set server {at} state ready")
 
-    async def _delete(self, backend: str, name: str) -> None:
-        said = await self.haproxy.ask(f"del server {backend}/{name}")
-        if "deleted" in said or "No such" in said:
-            self._leaving.discard((backend, name))
+    async def _remove(self, backend: str, name: str) -> None:
+        """Its slot is free when its last request has ended."""
+        slot = self._slot(backend, name)
+        await self._tell(f"set server {backend}/{slot} state maint")
+        del self.servers[backend][name]
+        await self._lead(f"{_SLOT}{backend}/{slot}", _LEAVING)
+        self._sweep()
+
+    async def _free_slots(self) -> None:
+        leaving = self._leaving()
+        for backend in {b for b, _ in leaving}:
+            slots = {slot for b, slot in leaving if b == backend}
+            for seen in read_stats(await self.haproxy.ask(f"show stat {backend} 4 -1"), slots):
+                if not seen.in_flight:
+                    await self._lead(f"{_SLOT}{backend}/{seen.server}", None)
 
     def _sweep(self) -> None:
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.ensure_future(self._swept())
 
     async def _swept(self) -> None:
-        while self._leaving and self.running:
-            await asyncio.sleep(AGAIN_S)  # HAProxy tells nobody that a connection has ended
+        while self._leaving() and self.running:
+            await asyncio.sleep(AGAIN_S)  # HAProxy tells nobody that a request has ended
             with contextlib.suppress(ProxyAway):
                 async with self._lock:
-                    for backend, name in list(self._leaving):
-                        await self._delete(backend, name)
+                    await self._free_slots()
 
     async def _tell(self, command: str, good: str = "") -> None:
         said = (await self.haproxy.ask(command)).strip()
@@ -212,8 +246,21 @@ class Proxy:
             raise ProxyAway(f"HAProxy refused `{command}`: {said}")
 
     async def look(self) -> list[Seen]:
-        """What is in flight and has been. Raises ProxyAway."""
-        return read_stats(await self.haproxy.ask("show stat -1 6 -1"))
+        """What is in flight and has been, by backend, and by instance since it came. Raises ProxyAway."""
+        backends = sorted({b for host, b in self._map.items() if host.startswith(_KEPT)})
+        if not backends:
+            return []
+        said = await self.haproxy.ask("; ".join(f"show stat {backend} 6 -1" for backend in backends))
+        found = []
+        for seen in read_stats(said):
+            if not seen.server:
+                found.append(seen)
+                continue
+            name = self._map.get(f"{_SLOT}{seen.backend}/{seen.server}", _LEAVING)
+            if name != _LEAVING:
+                since = less(seen, self._before.get((seen.backend, seen.server)))
+                found.append(msgspec.structs.replace(since, server=name))
+        return found
 
     async def certify(self) -> None:
         """Use the certificate that lies in the directory now. Raises ProxyAway."""

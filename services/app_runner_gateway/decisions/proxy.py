@@ -5,7 +5,7 @@ https://docs.haproxy.org/2.6/configuration.html, https://docs.haproxy.org/2.6/ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -39,17 +39,22 @@ class Seen(msgspec.Struct, frozen=True):
 
 class Frame(msgspec.Struct, frozen=True):
     """What stands fast from start to start. Backends are made in advance, `backends` of them, so that a new service is
-    a line in a map and not another configuration."""
+    a line in a map and not another configuration; each has `slots` for instances."""
 
     host: str
     port: int
     threads: int
     connections: int
     queue_s: float
-    backends: int = 32
+    backends: int = 8
+    slots: int = 64
 
 
-def render(frame: Frame, servers: Mapping[str, Mapping[str, Server]]) -> str:
+Slots = dict[str, dict[int, Server]]
+"""Instances by backend and by the number of their slot."""
+
+
+def render(frame: Frame, slots: Mapping[str, Mapping[int, Server]]) -> str:
     """The whole configuration; paths are relative to the directory that HAProxy runs in."""
     lines = [
         "global",
@@ -83,13 +88,14 @@ def render(frame: Frame, servers: Mapping[str, Mapping[str, Server]]) -> str:
     for number in range(frame.backends):
         name = f"b{number}"
         lines += [f"backend {name}", "  balance leastconn"]
-        lines += [f"  server {n} {line(s)}" for n, s in sorted(servers.get(name, {}).items())]
+        taken = slots.get(name, {})
+        lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.slots)]
     return "\n".join(lines) + "\n"
 
 
-def line(server: Server) -> str:
-    """A server as the configuration and `add server` have it."""
-    return f"{server.address}:{server.port} maxconn {server.most}"
+def _line(server: Server | None) -> str:
+    """A slot, taken or free."""
+    return f"{server.address}:{server.port} maxconn {server.most}" if server else "127.0.0.1:9 maxconn 1 disabled"
 
 
 def read_map(text: str) -> dict[str, str]:
@@ -109,14 +115,18 @@ def read_servers(text: str) -> Iterator[tuple[str, str, Server]]:
         yield fields[1], fields[3], Server(fields[4], int(fields[18]), 0, state)
 
 
-def read_stats(text: str) -> list[Seen]:
-    """`show stat`: backends and servers."""
-    rows = iter(text.splitlines())
-    head = next(rows, "").lstrip("# ").split(",")
-    at = {name: number for number, name in enumerate(head)}
-    if "scur" not in at:
-        return []
-    return [_seen(row.split(","), at) for row in rows if row.startswith("b")]
+def read_stats(text: str, only: Collection[str] = ()) -> list[Seen]:
+    """`show stat`, once or several times: backends, and those servers, or just those in `only`."""
+    at: dict[str, int] = {}
+    found = []
+    for row in text.splitlines():
+        if row.startswith("# "):
+            at = at or {name: number for number, name in enumerate(row[2:].split(","))}
+        elif row.startswith("b") and at:
+            fields = row.split(",")
+            if not only or fields[at["svname"]] in only:
+                found.append(_seen(fields, at))
+    return found
 
 
 def _seen(fields: list[str], at: Mapping[str, int]) -> Seen:
@@ -141,3 +151,16 @@ def free(backends: int, taken: Iterable[str]) -> str | None:
     """A backend that no service has."""
     used = set(taken)
     return next((f"b{n}" for n in range(backends) if f"b{n}" not in used), None)
+
+
+def less(seen: Seen, before: Seen | None) -> Seen:
+    """What was counted since then."""
+    if before is None:
+        return seen
+    return msgspec.structs.replace(
+        seen,
+        asked=seen.asked - before.asked,
+        ok=seen.ok - before.ok,
+        client_errors=seen.client_errors - before.client_errors,
+        server_errors=seen.server_errors - before.server_errors,
+    )
