@@ -15,6 +15,7 @@ import msgspec
 Row = Mapping[str, Any]
 SMALLEST = 20
 _ACCOUNT, _ID = re.compile("[0-9]{12}"), re.compile("[0-9a-f]{32}")
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 EVENTS_SHARE = 3
 """Of the lines that are left for tasks and events, the events get one in so many at least."""
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
@@ -134,9 +135,10 @@ def shorten(text: str, width: int) -> str:
 
 
 def name_of(key: Sequence[str]) -> str:
-    """An entity's key for people: without account and region, ids as short as the table of tasks has them."""
+    """An entity's key for people: without account and region, ids as short as the table of tasks has them, digests as
+    docker shows them."""
     parts = key[2:] if len(key) > 2 and _ACCOUNT.fullmatch(key[0]) else key
-    return "/".join(part[-8:] if _ID.fullmatch(part) else part for part in parts if part)
+    return "/".join(part[-8:] if _ID.fullmatch(part) else _DIGEST.sub(r"\1", part) for part in parts if part)
 
 
 def ago(seconds: float) -> str:
@@ -228,7 +230,7 @@ def _app(facts: Facts, row: Row) -> list[Cell]:
         Cell(row["status"].lower(), GREEN if row["status"] == "RUNNING" else YELLOW),
         Cell(_percent(mine, "cpu_units", "cpu_reserved")),
         Cell(_percent(mine, "memory_mib", "memory_reserved")),
-        Cell(f"https://{row['url']}" if row["url"] else ""),
+        Cell(row["url"]),
     ]
 
 

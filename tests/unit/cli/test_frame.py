@@ -57,7 +57,12 @@ def test_everything_that_runs_is_in_it():
 
 
 def test_apps_have_their_url_and_their_workloads_are_not_shown_twice():
-    app = {"name": "front", "status": "RUNNING", "url": "x.localhost:8443", "instances": {ID: "ready", "b": "drain"}}
+    app = {
+        "name": "front",
+        "status": "RUNNING",
+        "url": "https://x.localhost:8443",
+        "instances": {ID: "ready", "b": "drain"},
+    }
     workload = service("front-1", cluster="apprunner")
     hidden = {"account": "0" * 12, "region": "us-east-1", "name": "apprunner", "hidden": True}
     shown = facts(apps=[app], services=[workload], clusters=[hidden], usage={ID: usage()}, tasks=[])
@@ -111,6 +116,8 @@ def test_events_are_newest_first():
 def test_words_for_people():
     assert [ago(s) for s in (-1, 5, 90, 7200, 200_000)] == ["0s", "5s", "2m", "2h", "2d"]
     assert (shorten("abcdef", 4), shorten("abc", 4), shorten("abc", 1)) == ("…def", "abc", "a")
+    image = ["0" * 12, "eu", "shop", "sha256:" + "0123456789ab" + "c" * 52]
+    assert name_of(image) == "shop/sha256:0123456789ab"
     assert (name_of(["node-a"]), name_of(["0" * 12, "eu", "shop", ""])) == ("node-a", "shop")
 
 
