@@ -19,6 +19,7 @@ from services.registry.handlers.gates import Gates
 from services.registry.handlers.images import Images
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.policies import Policies
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
@@ -48,15 +49,17 @@ class RegistryApp(App):
         self._blobs = FileBlobStore(root)
         self._store = await Store.open(host.bus, KINDS)
         self._keys = await KeyRing.open(host.bus)
+        repositories = Repositories(self._store, self._blobs, host.clock)
+        registries = Settings(self._store)
+        policies = Policies(self._keys.authorization, repositories, registries)
         access = Access(
             load_key(root / "token.key"),
             host.clock,
-            self._keys.authorization,
+            policies,
             advertised=settings.advertised or f"localhost:{host.http_port}",
             pull_host=settings.pull_host,
             own_hosts=settings.own_hosts,
         )
-        repositories = Repositories(self._store, self._blobs, host.clock)
         cache = ManifestCache(settings.manifest_cache_mib * 1024 * 1024)
         images = Images(self._store, self._blobs, repositories, cache, host.clock)
         await repositories.clear_orphans()
@@ -64,9 +67,9 @@ class RegistryApp(App):
         self.parts = RegistryParts(repositories, images, self._blobs, access)
         scanning = Scanning(host.bus, self._store, self.gates)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
-        self.aws_services = [Ecr(self.parts, scanning, self.lifecycle, Settings(self._store), host.clock)]
+        self.aws_services = [Ecr(self.parts, scanning, self.lifecycle, registries, policies, host.clock)]
         self._distribution = Distribution(self.parts, host.metrics, host.clock)
-        self._door = AwsDoor(host, self.aws_services, self._keys)
+        self._door = AwsDoor(host, self.aws_services, self._keys, may=policies.check)
         self.aws_server = self._door.server
         self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
         await host.bus.serve(

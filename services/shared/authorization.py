@@ -13,7 +13,16 @@ from typing import Any
 from contracts.records.identity import ACCESS_KEY, POLICY, ROLE, AccessKey, Role
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AccessDenied
-from services.shared.policies import ALLOW, EXPLICIT_DENY, IMPLICIT_DENY, Document, Question, decide, parse
+from services.shared.policies import (
+    ALLOW,
+    EXPLICIT_DENY,
+    IMPLICIT_DENY,
+    Document,
+    Principal,
+    Question,
+    decide,
+    parse,
+)
 from services.shared.policies.demands import Demand, Place, demands
 from services.shared.policies.managed import AWS_MANAGED
 from services.shared.views import View
@@ -66,6 +75,18 @@ class Authorization:
         if session is None or role is None or not session.user_id.startswith(f"{role.role_id}:"):
             return IMPLICIT_DENY, "identity-based"
         return self.of_role(role, session, demand, keys)
+
+    def principal(
+        self, account: str, arn: str, access_key_id: str = ""
+    ) -> tuple[Principal, dict[str, tuple[str, ...]]]:
+        """Who asks, as resource-based policies name them, and the condition keys that say so. `access_key_id` is that
+        of a role's session, empty for the account itself."""
+        session = self._keys.record(access_key_id) if access_key_id else None
+        role = self._roles.record(session.account, session.role) if session is not None and session.role else None
+        if role is not None:
+            return Principal(account, (arn, role.arn)), role_keys(role, session)
+        keys = {"aws:principalaccount": (account,), "aws:principalarn": (arn,), "aws:principaltype": ("Account",)}
+        return Principal(account, (arn,)), keys
 
     def of_role(
         self, role: Role, session: AccessKey | None, demand: Demand, keys: dict[str, tuple[str, ...]]
@@ -126,12 +147,17 @@ def role_keys(role: Role, session: AccessKey | None) -> dict[str, tuple[str, ...
 
 def request_keys(context: RequestContext) -> dict[str, tuple[str, ...]]:
     """The condition keys that every request has."""
+    return door_keys(context.region, context.source_ip, context.user_agent)
+
+
+def door_keys(region: str, source_ip: str, user_agent: str) -> dict[str, tuple[str, ...]]:
+    """The same for a request that is none of an AWS API."""
     now = time.time()
     return {
         "aws:currenttime": (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),),
         "aws:epochtime": (str(int(now)),),
-        "aws:requestedregion": (context.region,),
+        "aws:requestedregion": (region,),
         "aws:securetransport": ("false",),
-        "aws:sourceip": (context.source_ip,),
-        "aws:useragent": (context.user_agent,),
+        "aws:sourceip": (source_ip,),
+        "aws:useragent": (user_agent,),
     }

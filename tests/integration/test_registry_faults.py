@@ -238,7 +238,7 @@ async def test_an_agent_gets_a_token_that_opens_one_repository_for_pulls(nats_pl
         with pytest.raises(CommandRefused) as refused:
             await ask(f"localhost:{registry.port}/shop:1", account="111111111111")
         assert refused.value.code == "AccessDeniedException"
-        assert "no repository policies yet" in refused.value.message
+        assert "no resource-based policy allows the ecr:BatchGetImage action" in refused.value.message
 
 
 async def test_what_no_image_is_made_of_is_freed_after_the_grace(nats_platform, tmp_path):

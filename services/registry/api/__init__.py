@@ -4,12 +4,19 @@ from services.registry.api.archive import ArchiveOperations
 from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
 from services.registry.api.lifecycle import LifecycleOperations
+from services.registry.api.policies import PolicyOperations
 from services.registry.api.repositories import RepositoryOperations
 from services.registry.api.scanning import ScanningOperations
 
 
 class Ecr(
-    RepositoryOperations, ImageOperations, LayerOperations, ScanningOperations, LifecycleOperations, ArchiveOperations
+    RepositoryOperations,
+    ImageOperations,
+    LayerOperations,
+    ScanningOperations,
+    LifecycleOperations,
+    ArchiveOperations,
+    PolicyOperations,
 ):
     """The operations of ECR that exist here."""
 

@@ -7,11 +7,14 @@ from services.registry.decisions.names import RepositoryId, valid_repository
 from services.registry.handlers import errors
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.policies import Asker, Policies
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
+from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 from services.shared.clock import Clock
+from services.shared.policies.demands import Demand
 
 
 class EcrOperations(AwsService):
@@ -20,20 +23,29 @@ class EcrOperations(AwsService):
     api = ecr.API
 
     def __init__(
-        self, parts: RegistryParts, scanning: Scanning, lifecycle: Lifecycle, settings: Settings, clock: Clock
+        self,
+        parts: RegistryParts,
+        scanning: Scanning,
+        lifecycle: Lifecycle,
+        settings: Settings,
+        policies: Policies,
+        clock: Clock,
     ) -> None:
         self._scanning = scanning
         self._lifecycle = lifecycle
         self._settings = settings
+        self._policies = policies
         self._clock = clock
         self._repositories, self._images, self._blobs, self._access = parts
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
-        """The repository that a request names; it need not exist. Raises AccessDeniedException for another
-        account's."""
+        """The repository that a request names; it need not exist. Raises AccessDeniedException for another account's,
+        unless its policies let the caller do this."""
         repository = RepositoryId(registry_id or context.account, context.region, name)
         if repository.account != context.account:
-            raise errors.other_account(context.principal_arn, f"ecr:{context.operation}", repository)
+            asker = Asker(context.account, context.principal_arn, context.access_key_id if context.session else "")
+            demand = Demand(f"ecr:{context.operation}", repository.arn)
+            self._policies.require(asker, demand, repository, lambda: request_keys(context))
         if not valid_repository(name):
             raise errors.invalid_parameter("repositoryName", f"'{name}' is not a repository name")
         return repository

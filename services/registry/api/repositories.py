@@ -133,8 +133,6 @@ class RepositoryOperations(EcrOperations):
         self, context: RequestContext, request: ecr.GetAuthorizationTokenRequest
     ) -> ecr.GetAuthorizationTokenResponse:
         """What `docker login` takes, for twelve hours."""
-        for registry_id in request.registry_ids or []:
-            self._account(context, registry_id)
         token, expires_at = self._access.issue(
             context.account, context.principal_arn, context.access_key_id if context.session else ""
         )

@@ -30,10 +30,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool = False
 
     def may_reach(self, repository: RepositoryId, write: bool) -> bool:
-        """Whether the bearer may read (or write) this repository: its own account's, as long as there are no
-        repository policies."""
-        if self.account != repository.account:
-            return False
+        """Whether the token is meant for reading (or writing) this repository. Whether its bearer may is for the
+        policies to say."""
         return self.only is None or (self.only == repository.arn and not write)
 
 

@@ -25,7 +25,7 @@ from services.registry.decisions.tokens import (
     unseal,
 )
 from services.registry.handlers import errors
-from services.shared.authorization import Authorization
+from services.registry.handlers.policies import Asker, Keys, Policies
 from services.shared.clock import Clock
 from services.shared.policies.demands import Demand
 
@@ -46,14 +46,14 @@ class Access:
         self,
         key: bytes,
         clock: Clock,
-        authorization: Authorization,
+        policies: Policies,
         *,
         advertised: str,
         pull_host: str = "",
         own_hosts: str = "",
     ) -> None:
         self._key = key
-        self._authorization = authorization
+        self._policies = policies
         self._clock = clock
         self._seen: dict[str, Token] = {}
         self._pull_host = pull_host
@@ -87,10 +87,10 @@ class Access:
         token = Token(account=account, principal=principal, expires_at=expires_at, session=session)
         return seal(token, self._key), expires_at
 
-    def require(self, token: Token, action: str, repository: RepositoryId) -> None:
-        """Raises AccessDenied unless the session behind the token may do this now."""
-        if token.session:
-            self._authorization.require(token.session, token.principal, Demand(action, repository.arn))
+    def require(self, token: Token, action: str, repository: RepositoryId, keys: Keys) -> None:
+        """Raises AccessDenied unless the bearer may do this now."""
+        asker = Asker(token.account, token.principal, token.session)
+        self._policies.require(asker, Demand(action, repository.arn), repository, keys)
 
     def bearer(self, authorization: str | None) -> Token | None:
         """Who shows this Authorization header; None for nobody that is known."""
@@ -128,8 +128,8 @@ class Access:
     async def issue_pull_token(self, request: IssuePullToken, digest_of: DigestOf, admit: Admit) -> PullToken:
         """How an agent pulls an image for a task of this account; `local=False` for images of other registries.
 
-        Raises AccessDeniedException for an image of another account, InvalidParameterException for a reference that
-        can't be one, and for one that is to run what `admit` raises. It is asked about the very digest that the token
+        Raises AccessDeniedException for an image of another account whose policies don't let this one pull it,
+        InvalidParameterException for a reference that can't be one, and for one that is to run what `admit` raises. It is asked about the very digest that the token
         names: a tag that moves meanwhile changes nothing.
         """
         reference = parse_reference(request.image, self.hosts())
@@ -138,8 +138,6 @@ class Access:
         repository = reference.repository
         if not valid_repository(repository.name):
             raise errors.invalid_parameter("image", f"'{request.image}' is not an image reference")
-        if repository.account != request.account:
-            raise errors.other_account(f"arn:aws:iam::{request.account}:root", "ecr:BatchGetImage", repository)
         token = Token(
             account=request.account,
             principal=f"arn:aws:iam::{request.account}:root",
@@ -147,6 +145,8 @@ class Access:
             only=repository.arn,
             quiet=not request.to_run,
         )
+        for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
+            self.require(token, action, repository, dict)
         where = f"{self.pull_host}/{repository.path}"
         digest = digest_of(repository, reference.meant)
         if request.to_run:

@@ -114,11 +114,23 @@ def storage_full() -> AwsError:
 
 
 def other_account(principal: str, action: str, repository: RepositoryId) -> AwsError:
-    """Another account's repository: nobody may, until there are repository policies."""
+    """What this caller or token is not for."""
     return AwsError(
         "AccessDeniedException",
         f"User: {principal} is not authorized to perform: {action} on resource: {repository.arn} because no"
-        " resource-based policy allows it (Roadstead has no repository policies yet)",
+        f" resource-based policy allows the {action} action",
+    )
+
+
+def repository_policy_not_found(repository: RepositoryId) -> AwsError:
+    """It has no policy."""
+    return AwsError("RepositoryPolicyNotFoundException", _of("Repository policy", repository))
+
+
+def registry_policy_not_found(account: str) -> AwsError:
+    """It has no policy."""
+    return AwsError(
+        "RegistryPolicyNotFoundException", f"Registry policy does not exist in the registry with id '{account}'"
     )
 
 

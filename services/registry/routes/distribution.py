@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import structlog
 from aiohttp import web
 
-from services.registry.decisions.names import Target, locate, parse_path, valid_digest, valid_repository
+from services.registry.decisions.names import RepositoryId, Target, locate, parse_path, valid_digest, valid_repository
 from services.registry.decisions.tokens import Token
 from services.registry.handlers import errors
 from services.registry.handlers.access import LAYERS_PATH
@@ -24,6 +24,7 @@ from services.registry.routes.errors import HEADERS, OciError, as_oci, error_res
 from services.registry.routes.traces import Client, PushTraces
 from services.registry.routes.visit import Visit
 from services.shared import telemetry
+from services.shared.authorization import door_keys
 from services.shared.clock import Clock
 from services.shared.metrics import Metrics
 
@@ -105,7 +106,7 @@ class Distribution:
             action = "ecr:PutImage" if write else "ecr:BatchGetImage"
             raise errors.other_account(token.principal, action, repository)
         for action in actions(request.method, target.kind):
-            self._parts.access.require(token, action, repository)
+            self._parts.access.require(token, action, repository, lambda: visit_keys(request, repository))
         return Visit(request, self._parts, repository, target.name, target.reference, token)
 
     @contextlib.contextmanager
@@ -167,6 +168,11 @@ def actions(method: str, kind: str) -> tuple[str, ...]:
     if kind == "blob":
         return ("ecr:BatchCheckLayerAvailability",) if method == "HEAD" else ("ecr:GetDownloadUrlForLayer",)
     return ("ecr:ListImages",)
+
+
+def visit_keys(request: web.Request, repository: RepositoryId) -> dict[str, tuple[str, ...]]:
+    """The condition keys of a request."""
+    return door_keys(repository.region, request.remote or "", request.headers.get("User-Agent", ""))
 
 
 def _handler(method: str, kind: str) -> Handler:

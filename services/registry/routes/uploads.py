@@ -81,7 +81,7 @@ def _may_mount(visit: Visit, source: RepositoryId) -> bool:
     if not valid_repository(source.name) or not visit.token.may_reach(source, write=False):
         return False
     try:
-        visit.parts.access.require(visit.token, "ecr:GetDownloadUrlForLayer", source)
+        visit.parts.access.require(visit.token, "ecr:GetDownloadUrlForLayer", source, dict)
     except AccessDenied:
         return False
     return visit.parts.repositories.find(source) is not None

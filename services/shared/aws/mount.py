@@ -11,6 +11,7 @@ from aiohttp import web
 from services.shared.authorization import Resolve
 from services.shared.aws.context import RequestContext
 from services.shared.aws.observe import ServiceObserver
+from services.shared.aws.ports import Guard
 from services.shared.aws.server import AwsServer
 from services.shared.aws.service import AwsService
 from services.shared.aws.sigv4 import SigV4Authenticator
@@ -20,10 +21,16 @@ from services.shared.runner import Host
 
 
 class AwsDoor:
-    """The AwsServer of one service, with what every service has: the door's rules, spans and metrics."""
+    """The AwsServer of one service, with what every service has: the door's rules, spans and metrics. `may` judges
+    callers where more than their own policies counts."""
 
     def __init__(
-        self, host: Host, services: Sequence[AwsService], keys: KeyRing, resolve: Resolve | None = None
+        self,
+        host: Host,
+        services: Sequence[AwsService],
+        keys: KeyRing,
+        resolve: Resolve | None = None,
+        may: Guard | None = None,
     ) -> None:
         self._host = host
         self._authorization = keys.authorization
@@ -32,7 +39,7 @@ class AwsDoor:
             services,
             SigV4Authenticator(keys, host.clock),
             observe=ServiceObserver(host.bus.service, host.metrics),
-            guards=(self._state_is_there, self._caller_may),
+            guards=(self._state_is_there, may or self._caller_may),
         )
 
     def routes(self) -> list[web.AbstractRouteDef]:

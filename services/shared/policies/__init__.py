@@ -12,13 +12,14 @@ from services.shared.policies.decide import (
     decide,
     trusts,
 )
-from services.shared.policies.documents import IDENTITY, TRUST, Document, MalformedPolicy, Statement, parse
+from services.shared.policies.documents import IDENTITY, RESOURCE, TRUST, Document, MalformedPolicy, Statement, parse
 
 __all__ = [
     "ALLOW",
     "EXPLICIT_DENY",
     "IDENTITY",
     "IMPLICIT_DENY",
+    "RESOURCE",
     "TRUST",
     "Document",
     "MalformedPolicy",

@@ -13,7 +13,7 @@ import msgspec
 
 from services.shared.policies.conditions import OPERATORS, QUANTIFIERS, Condition
 
-IDENTITY, TRUST = "identity", "trust"
+IDENTITY, TRUST, RESOURCE = "identity", "trust", "resource"
 WITH_VARIABLES = "2012-10-17"
 VERSIONS = (WITH_VARIABLES, "2008-10-17")
 PRINCIPALS = ("AWS", "Service", "Federated", "CanonicalUser")
@@ -79,7 +79,7 @@ def _statement(given: Any, kind: str) -> Statement:
     if not isinstance(sid, str) or not _SID.match(sid):
         raise MalformedPolicy("Statement IDs (SID) should be alpha-numeric.")
     actions, not_actions = _either(given, "Action", "NotAction", required=True)
-    resources, not_resources = _either(given, "Resource", "NotResource", required=kind == IDENTITY)
+    resources, not_resources = _either(given, "Resource", "NotResource", required=kind in (IDENTITY, RESOURCE))
     for action in actions:
         if not _ACTION.match(action):
             raise MalformedPolicy("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.")
@@ -107,6 +107,7 @@ def _check_kind(given: dict[str, Any], kind: str) -> None:
         for member in ("Resource", "NotResource"):
             if member in given:
                 raise MalformedPolicy(f"Has prohibited field {member}")
+    if kind in (TRUST, RESOURCE):
         if not named:
             raise MalformedPolicy("Missing required field Principal")
         if "Principal" in given and "NotPrincipal" in given:

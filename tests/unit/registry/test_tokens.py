@@ -39,7 +39,7 @@ def test_a_payload_can_t_be_exchanged():
 
 def test_what_a_token_opens():
     assert TOKEN.may_reach(SHOP, write=True)
-    assert not TOKEN.may_reach(RepositoryId("111111111111", "us-east-1", "shop"), write=False)
+    assert TOKEN.may_reach(RepositoryId("111111111111", "us-east-1", "shop"), write=False)
     bounded = Token(account="000000000000", principal="arn", expires_at=1.0, only=SHOP.arn)
     assert [bounded.may_reach(*ask) for ask in ((SHOP, False), (SHOP, True), (BANK, False))] == [True, False, False]
 

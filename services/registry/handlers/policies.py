@@ -1,0 +1,92 @@
+"""Repository and registry policies: set, and asked at both doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from contracts.records.registry import Repository
+from services.registry.decisions.access import combined, read_registry_policy, read_repository_policy, said
+from services.registry.decisions.names import RepositoryId, parse_arn
+from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.settings import Settings
+from services.shared.authorization import Authorization, denied, request_keys
+from services.shared.aws.context import RequestContext
+from services.shared.policies import ALLOW, Document, Question
+from services.shared.policies.demands import Demand, Place, demands
+
+Keys = Callable[[], dict[str, tuple[str, ...]]]
+
+OF_THE_OWNER = frozenset({"ecr:SetRepositoryPolicy", "ecr:GetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"})
+"""What the account itself may always do with its repositories: nobody locks himself out."""
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who asks. `session` is the access key of a role's session, empty for the account itself."""
+
+    account: str
+    principal: str
+    session: str = ""
+
+
+class Policies:
+    """Judges whoever comes to a repository, with the caller's own policies and with the repository's."""
+
+    def __init__(self, authorization: Authorization, repositories: Repositories, settings: Settings) -> None:
+        self._authorization = authorization
+        self._repositories = repositories
+        self._settings = settings
+
+    async def check(self, context: RequestContext, request: Any) -> None:
+        """The guard of the ECR API. Raises AccessDenied."""
+        asker = Asker(context.account, context.principal_arn, context.access_key_id if context.session else "")
+        for demand in demands(context.api, context.operation, request, Place(context.account, context.region)):
+            repository = parse_arn(demand.resource)
+            if repository is not None:
+                self.require(asker, demand, repository, lambda: request_keys(context))
+            elif context.session:
+                keys = request_keys(context)
+                self._authorization.require(context.access_key_id, context.principal_arn, demand, keys)
+
+    def require(self, asker: Asker, demand: Demand, repository: RepositoryId, keys: Keys) -> None:
+        """Raises AccessDenied unless they may do this with the repository, which need not exist."""
+        own = asker.account == repository.account
+        documents = self._documents(repository)
+        if own and not asker.session and (not documents or demand.action in OF_THE_OWNER):
+            return
+        verdict, by = self._verdict(asker, demand, own, documents, keys())
+        if verdict != ALLOW:
+            raise denied(asker.principal, demand, verdict, by)
+
+    def denies_itself(self, asker: Asker, repository: RepositoryId, text: str, keys: Keys) -> bool:
+        """Whether with this policy its setter could not set another one."""
+        demand = Demand("ecr:SetRepositoryPolicy", repository.arn)
+        documents = [read_repository_policy(text)]
+        return self._verdict(asker, demand, asker.account == repository.account, documents, keys())[0] != ALLOW
+
+    async def set_repository_policy(self, repository: RepositoryId, text: str) -> Repository:
+        """Set it, or with an empty text take it away. Raises RepositoryNotFoundException."""
+
+        def changed(old: Repository) -> Repository:
+            return replace(old, policy=text)
+
+        return await self._repositories.change(repository, changed, "repository.policy_changed.v1")
+
+    def _documents(self, repository: RepositoryId) -> list[Document]:
+        record = self._repositories.find(repository)
+        registry = self._settings.get(repository.account, repository.region).policy
+        own = [read_repository_policy(record.policy)] if record is not None and record.policy else []
+        return [*own, read_registry_policy(registry)] if registry else own
+
+    def _verdict(
+        self, asker: Asker, demand: Demand, own: bool, documents: list[Document], keys: dict[str, tuple[str, ...]]
+    ) -> tuple[str, str]:
+        principal, about = self._authorization.principal(asker.account, asker.principal, asker.session)
+        identity = (ALLOW, "identity-based")
+        if asker.session:
+            identity = self._authorization.verdict(asker.session, demand, keys)
+        question = Question(demand.action, demand.resource, {**keys, **about, **demand.context})
+        return combined(own, identity, said(documents, principal, question))
