@@ -1,6 +1,11 @@
 """Runs every suite that needs no Docker, one after the other, with a line of progress and a last line that counts.
 
-Each suite is a pytest of its own, so that a crash in one can't hide the others.
+Each suite is a pytest of its own, so that a crash in one can't hide the others. A file with a failed test is run a
+second time, by itself: what fails twice is broken; what passes then is unsteady, is told with what it said, and is a bug
+of the test or of the code all the same. More than MOST_UNSTEADY of those are no accident, and the run fails.
+
+    python tools/run_tests.py                 all suites
+    python tools/run_tests.py NAME PATH …     one suite of these paths, with what pytest takes besides
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 
 SUITES = (
     ("units and contracts", ["tests/unit", "tests/contract"], 60),
@@ -18,32 +25,65 @@ SUITES = (
     ("flows", ["tests/flows"], 180),
     ("chaos", ["tests/chaos"], 180),
 )
+WITHOUT_DOCKER = ("-m", "not docker")
+MOST_UNSTEADY = 2
 _COUNT = re.compile(r"(\d+) (passed|failed|error|errors|skipped)")
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/[^\s:]+\.py)", re.MULTILINE)
 
 
-def main() -> int:
-    """Run all; 1 when anything failed or nothing ran."""
-    totals = {"passed": 0, "failed": 0, "skipped": 0}
-    broken = []
-    for name, paths, timeout in SUITES:
-        here = [path for path in paths if os.path.isdir(path)]
-        started = time.monotonic()
-        print(f"== {name}", flush=True)
-        command = [sys.executable, "-m", "pytest", "-q", "--timeout", str(timeout), "-m", "not docker", *here]
-        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        last = run.stdout.strip().splitlines()[-1:] or [""]
-        for count, what in _COUNT.findall(last[0]):
-            key = "failed" if what.startswith(("failed", "error")) else what
-            totals[key] += int(count)
-        if run.returncode != 0:
-            broken.append(name)
-            print(run.stdout)
-        print(f"   {last[0]} ({time.monotonic() - started:.0f} s in all)", flush=True)
-    print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped")
+class Run:
+    """One pytest: its exit code, what it printed, what it counted, and the files in which something failed."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-ra", *arguments]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        self.code, self.text = ended.returncode, ended.stdout
+        self.last = (self.text.strip().splitlines() or [""])[-1]
+        found = Counter({what: int(count) for count, what in _COUNT.findall(self.last)})
+        self.failed = found["failed"] + found["error"] + found["errors"]
+        self.passed, self.skipped = found["passed"], found["skipped"]
+        self.files = sorted(set(_FAILED.findall(self.text)))
+
+
+def suite(name: str, paths: Sequence[str], options: Sequence[str]) -> tuple[Run, list[str], bool]:
+    """Run a suite: (its run, the unsteady files, whether it is broken)."""
+    started = time.monotonic()
+    print(f"== {name}", flush=True)
+    run = Run([*options, *paths])
+    unsteady, broken = [], run.code != 0
+    if broken:
+        print(run.text, flush=True)
+    if broken and run.files and len(run.files) <= MOST_UNSTEADY:
+        print(f"-- again, by themselves: {', '.join(run.files)}", flush=True)
+        again = Run([*options, *run.files])
+        broken = again.code != 0
+        unsteady = [] if broken else run.files
+        print(again.text if broken else f"   {again.last}", flush=True)
+    print(f"   {run.last} ({time.monotonic() - started:.0f} s in all)", flush=True)
+    return run, unsteady, broken
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run all, or the one that is named; 1 when something is broken, too much is unsteady, or nothing ran."""
+    if arguments:
+        name, *rest = arguments
+        results = [(name, *suite(name, [], rest))]
+    else:
+        results = []
+        for name, paths, timeout in SUITES:
+            here = [path for path in paths if os.path.isdir(path)]
+            results.append((name, *suite(name, here, ["--timeout", str(timeout), *WITHOUT_DOCKER])))
+    runs = [run for _, run, _, _ in results]
+    print(f"{sum(r.passed for r in runs)} passed, {sum(r.failed for r in runs)} failed, "
+          f"{sum(r.skipped for r in runs)} skipped")  # fmt: skip
+    broken = [name for name, _, _, is_broken in results if is_broken]
+    unsteady = [file for _, _, files, _ in results for file in files]
     if broken:
         print(f"Broken: {', '.join(broken)}")
-    return 1 if broken or not totals["passed"] else 0
+    if unsteady:
+        print(f"UNSTEADY, failed once and passed then: {', '.join(unsteady)}")
+    return 1 if broken or len(unsteady) > MOST_UNSTEADY or not any(r.passed for r in runs) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
