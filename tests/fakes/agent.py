@@ -41,6 +41,8 @@ class FakeAgent:
         self.bus = bus
         self.node = node
         self.behave: Outcome = runs
+        self.address = "10.77.0.5"
+        """Where tasks say that they are reached."""
         self.started: list[str] = []
         self._beat_s = beat_s
         self._beating: asyncio.Task[None] | None = None
@@ -134,7 +136,7 @@ class FakeAgent:
             pull_started_at=now,
             pull_stopped_at=now,
             started_at=now,
-            network=NetworkInterface(private_ipv4="10.77.0.5", mac_address="02:00:0a:4d:00:05"),
+            network=NetworkInterface(private_ipv4=self.address, mac_address="02:00:0a:4d:00:05"),
             containers=[
                 ContainerStatus(
                     name=c["name"],
