@@ -1,8 +1,8 @@
 """Runs every suite that needs no Docker, one after the other, with a line of progress and a last line that counts.
 
 Each suite is a pytest of its own, so that a crash in one can't hide the others. A file with a failed test is run a
-second time, by itself: what fails twice is broken; what passes then is unsteady, is told with what it said, and is a bug
-of the test or of the code all the same. More than MOST_UNSTEADY of those are no accident, and the run fails.
+second time, by itself: what fails twice is broken; what passes then is unsteady, is told with what it said, and is a
+bug of the test or of the code all the same. More than MOST_UNSTEADY of those are no accident, and the run fails.
 
     python tools/run_tests.py                 all suites
     python tools/run_tests.py NAME PATH …     one suite of these paths, with what pytest takes besides

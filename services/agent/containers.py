@@ -17,6 +17,7 @@ from services.agent.decisions.status import Run, ended, failed
 from services.agent.logs import LogShipper
 from services.agent.node import NodeParts
 from services.agent.ports import CannotStartContainerError, Container, Exit, Image, NoSuchContainer, RuntimeFailure
+from services.shared.waiting import within
 
 log = structlog.get_logger()
 
@@ -94,7 +95,7 @@ class ContainerRun:
             left = (self.run.started_at or self.node.clock()) + self.plan.start_timeout_s - self.node.clock()
         event = {START: self.launched, COMPLETE: self.over, SUCCESS: self.over}.get(dependency.condition, self.well)
         try:
-            await asyncio.wait_for(event.wait(), left if left is None else max(left, 0.001))
+            await within(left if left is None else max(left, 0.001), event.wait())
         except TimeoutError:
             raise CannotStartContainerError(
                 f"timed out: container {self.plan.name} did not reach {dependency.condition} within its startTimeout"

@@ -8,7 +8,6 @@ stream's duplicate window). When the file was lost, lines come twice rather than
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -20,6 +19,7 @@ from services.agent.ports import LogLine, NoSuchContainer, Runtime
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
+from services.shared.waiting import woken
 
 log = structlog.get_logger()
 
@@ -94,8 +94,7 @@ class LogShipper:
         while True:
             await self._more.wait()
             # Lines come in bursts: a message a burst, not a message a line.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), LINGER_S)
+            await woken(self._enough, LINGER_S)
             self._more.clear()
             if not self._over:
                 self._enough.clear()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from contracts.grants import OPERATOR, USERS, permissions
 from services.shared.errors import StateUnavailable
+from services.shared.waiting import within
 
 STARTUP_S = 20.0
 
@@ -143,7 +144,7 @@ class NatsServer:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            await within(10, process.wait())
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -21,6 +21,7 @@ from nats.aio.subscription import Subscription
 from contracts.kinds import Key, Kind
 from services.shared.bus import ApiError, Bus
 from services.shared.errors import StateUnavailable
+from services.shared.waiting import within, woken
 
 log = structlog.get_logger()
 
@@ -253,7 +254,7 @@ class Follower:
 
     async def start(self) -> None:
         await self._resume(from_start=not self._reached)
-        await asyncio.wait_for(self._caught_up.wait(), 60)
+        await within(60, self._caught_up.wait())
         self._bus.on_reconnect(self._wake.set)
         self._task = self._bus.spawn(self._watch(), f"view.{self._filter}")
 
@@ -353,8 +354,7 @@ class Follower:
         """Resume when woken (a reconnect, a gap) or when the consumer has gone silent."""
         loop = asyncio.get_running_loop()
         while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S)
+            await woken(self._wake, HEARTBEAT_S)
             silent_for = loop.time() - self._heard
             if not self._wake.is_set() and silent_for < 2.5 * HEARTBEAT_S:
                 continue

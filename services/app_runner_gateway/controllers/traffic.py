@@ -25,6 +25,7 @@ from services.app_runner_gateway.decisions.proxy import Seen
 from services.app_runner_gateway.decisions.scaling import Load
 from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.shared import telemetry
+from services.shared.waiting import woken
 
 log = structlog.get_logger()
 
@@ -80,11 +81,8 @@ class Traffic:
         while True:
             wait = self._pause()
             self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), wait)
+            if await woken(self._wake, wait):
                 await asyncio.sleep(CLOSE_S / 2)  # however often it is woken, not more often than this
-            except TimeoutError:
-                pass
             if not self._proxy.running or not self._live():
                 continue
             try:

@@ -23,6 +23,7 @@ from services.autoscaler.decisions.activities import OPEN
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.state import Change, Entry, Store, View
+from services.shared.waiting import within
 
 
 class World:
@@ -87,7 +88,7 @@ class World:
         waiting = asyncio.get_running_loop().create_future()
         self._awaited.append((key, count, waiting))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(waiting, seconds)
+            await within(seconds, waiting)
         self._awaited = [a for a in self._awaited if a[2] is not waiting]
 
     def _heard(self, change: Change) -> None:

@@ -13,6 +13,7 @@ import structlog
 from services.discovery.adapters.forwarding import Forwarder
 from services.discovery.decisions import wire
 from services.discovery.decisions.answers import Answers
+from services.shared.waiting import within
 
 log = structlog.get_logger()
 
@@ -79,8 +80,8 @@ class DnsServer:
         self._connections += 1
         try:
             while self._connections <= CONNECTIONS:
-                head = await asyncio.wait_for(reader.readexactly(2), IDLE_S)
-                data = await asyncio.wait_for(reader.readexactly(int.from_bytes(head, "big")), IDLE_S)
+                head = await within(IDLE_S, reader.readexactly(2))
+                data = await within(IDLE_S, reader.readexactly(int.from_bytes(head, "big")))
                 found = self._answers.tcp(data)
                 if isinstance(found, wire.Query):
                     self.forwarded += 1
@@ -89,7 +90,7 @@ class DnsServer:
                     return
                 self.answered += 1
                 writer.write(len(found).to_bytes(2, "big") + found)
-                await asyncio.wait_for(writer.drain(), IDLE_S)
+                await within(IDLE_S, writer.drain())
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # they left, fell silent, or we end
         except Exception:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.discovery.decisions import wire
+from services.shared.waiting import within
 
 AT_ONCE = 256
 Address = tuple[str, int]
@@ -54,7 +55,7 @@ class Forwarder:
             for server in self.servers:
                 with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                     ask = self._ask_tcp if tcp else self._ask_udp
-                    answer = await asyncio.wait_for(ask(server, number + data[2:], query), self._timeout)
+                    answer = await within(self._timeout, ask(server, number + data[2:], query))
                     return data[:2] + answer[2:]
         return wire.reply(query, wire.SERVFAIL, authoritative=False)
 

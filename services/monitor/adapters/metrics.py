@@ -20,6 +20,7 @@ from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
 from services.shared.tails import Tail
+from services.shared.waiting import within
 
 log = structlog.get_logger()
 
@@ -78,7 +79,7 @@ class Measurements:
         sequence = await self._bus.publish(self._subject, msgspec.json.encode(batch))
         # Written is written: if the stream's own word stays away for so long, it is only not visible here yet.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tail.reached(sequence), VISIBLE_S)
+            await within(VISIBLE_S, self._tail.reached(sequence))
 
     def batch(self, samples: list) -> MetricBatch:
         """A batch of this monitor's own, now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 
 import structlog
@@ -16,6 +15,7 @@ from services.monitor.decisions.expressions import Values
 from services.monitor.decisions.store import MetricKey, key_of
 from services.shared.errors import AwsError, StateUnavailable
 from services.shared.state import Change, Conflict, Store
+from services.shared.waiting import woken
 
 log = structlog.get_logger()
 
@@ -46,9 +46,7 @@ class AlarmController:
             for key in [key for key, at in self._due.items() if at <= now]:
                 await self._judge(key)
             soonest = min(self._due.values(), default=None)
-            with contextlib.suppress(TimeoutError):
-                wait = None if soonest is None else max(0.0, soonest - self._clock())
-                await asyncio.wait_for(self._wake.wait(), wait)
+            await woken(self._wake, None if soonest is None else max(0.0, soonest - self._clock()))
 
     def _on_change(self, change: Change) -> None:
         if change.kind is not METRIC_ALARM:

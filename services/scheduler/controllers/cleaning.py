@@ -14,6 +14,7 @@ from services.scheduler.adapters import World
 from services.scheduler.decisions import life
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict
+from services.shared.waiting import woken
 
 RETRY_S = 5.0
 
@@ -70,10 +71,7 @@ class CleaningController:
                     self._planned.add((name, key))
                     heapq.heappush(self._due, (now + RETRY_S, name, key))
             delay = self._due[0][0] - now if self._due else None
-            try:
-                await asyncio.wait_for(self._wake.wait(), delay)
-            except TimeoutError:
-                continue
+            await woken(self._wake, delay)
 
     async def _clean(self, kind: Kind, key: Key) -> None:
         if self._over_since(kind, key) is None:

@@ -13,6 +13,7 @@ from services.scheduler.decisions import life
 from services.scheduler.handlers import stop_task
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict
+from services.shared.waiting import woken
 
 log = structlog.get_logger()
 
@@ -44,10 +45,7 @@ class NodeController:
                 delay = await self._look()
             except (StateUnavailable, Conflict):
                 delay = RETRY_S
-            try:
-                await asyncio.wait_for(self._wake.wait(), delay)
-            except TimeoutError:
-                continue
+            await woken(self._wake, delay)
 
     async def _look(self) -> float | None:
         world = self._world

@@ -40,6 +40,7 @@ from services.agent.runtimes.oci.network import Network
 from services.agent.runtimes.oci.sandboxes import Sandboxes
 from services.agent.runtimes.oci.settings import OciSettings
 from services.agent.runtimes.oci.watching import Watching
+from services.shared.waiting import within
 
 Result = TypeVar("Result")
 
@@ -171,11 +172,11 @@ class OciRuntime:
         if state == "running" and timeout_s > 0:
             await self._run(self._containers.signal, container_id)
         try:
-            return await asyncio.wait_for(self.wait(container_id), max(0.0, timeout_s))
+            return await within(max(0.0, timeout_s), self.wait(container_id))
         except TimeoutError:
             await self._run(self._containers.signal, container_id, signal.SIGKILL)
         try:
-            return await asyncio.wait_for(self.wait(container_id), KILL_DEADLINE_S)
+            return await within(KILL_DEADLINE_S, self.wait(container_id))
         except TimeoutError:
             raise RuntimeFailure(f"container {container_id} does not end, not even by SIGKILL") from None
 
