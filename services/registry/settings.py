@@ -10,10 +10,11 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     (comma-separated).
 
     Times are seconds: an upload nobody went on with is dropped after `upload_life_s`; blobs that no image names are
-    dropped `sweep_grace_s` after they were last pushed or asked for, looked for every `sweep_every_s`.
-    `manifest_cache_mib` bounds the manifests that are kept in memory. `gate_wait_s` is how long a task whose image is
-    being scanned is kept waiting where a scan gate is set. A change of a repository is followed by its lifecycle policy
-    after `lifecycle_delay_s`; when images were pulled is written down every `pull_times_every_s`.
+    dropped `sweep_grace_s` after they were last pushed or asked for (more than the ten minutes in which asking again
+    leaves no mark), looked for every `sweep_every_s`. `manifest_cache_mib` bounds the manifests that are kept in
+    memory. `gate_wait_s` is how long a task whose image is being scanned is kept waiting where a scan gate is set. A
+    change of a repository is followed by its lifecycle policy after `lifecycle_delay_s`; when images were pulled is
+    written down every `pull_times_every_s`.
     """
 
     advertised: str = ""

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from services.registry.adapters.files import Layout, make_directory, room_needed, sync_directory
+from services.registry.adapters.files import Layout, make_directory, room_needed, sync_directory, touch
 from services.registry.adapters.uploads import FileUpload
 from services.registry.decisions.names import RepositoryId
 from services.registry.ports import Shelf, UploadUnknown
@@ -47,7 +47,17 @@ class FileBlobStore:
 
     async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
         """See ports.BlobStore."""
-        return await self._run(_find, self._layout.link(repository, digest, shelf))
+        return await self._run(self._find, self._layout.link(repository, digest, shelf))
+
+    def _find(self, path: Path) -> int | None:
+        try:
+            with self._layout.guard:
+                found = path.stat()
+                if found.st_ctime < time.time() - _TOUCH_S:
+                    touch(path)
+        except FileNotFoundError:
+            return None
+        return found.st_size
 
     async def read(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> bytes | None:
         """See ports.BlobStore."""
@@ -143,8 +153,10 @@ class FileBlobStore:
         dropped = 0
         for shelf in ("blobs", "manifests"):
             for entry in _entries(directory / shelf):
-                if entry.name not in keep and entry.stat(follow_symlinks=False).st_ctime < before:
-                    dropped += _unlink(Path(entry.path))
+                if entry.name not in keep:
+                    dropped += self._take(Path(entry.path), before) is not None
+            with contextlib.suppress(FileNotFoundError):
+                sync_directory(directory / shelf)
         return dropped
 
     async def sweep(self, before: float) -> int:
@@ -156,10 +168,18 @@ class FileBlobStore:
         freed = 0
         for shard in _entries(self._layout.blobs):
             for entry in _entries(Path(shard.path)):
-                found = os.stat(entry.path)
-                if found.st_nlink == 1 and found.st_ctime < before and _unlink(Path(entry.path)):
-                    freed += found.st_size
+                freed += self._take(Path(entry.path), before, links=1) or 0
         return freed
+
+    def _take(self, path: Path, before: float, links: int = 0) -> int | None:
+        """Unlink a file that nobody touched since `before`, and that has no more than so many links (0: whatever it
+        has); its size, None when it stays. Looking and unlinking are one to whoever finds or links content."""
+        with self._layout.guard, contextlib.suppress(FileNotFoundError):
+            found = path.stat(follow_symlinks=False)
+            if found.st_ctime < before and (not links or found.st_nlink <= links):
+                path.unlink()
+                return found.st_size
+        return None
 
 
 def _create(path: Path) -> None:
@@ -173,17 +193,6 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _find(path: Path) -> int | None:
-    try:
-        found = path.stat()
-        if found.st_ctime < time.time() - _TOUCH_S:
-            # Any change of the inode renews its ctime, by which the sweep goes.
-            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-    except FileNotFoundError:
-        return None
-    return found.st_size
 
 
 def _unlink(path: Path) -> int:

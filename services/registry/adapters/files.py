@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 from services.registry.decisions.names import RepositoryId
 from services.registry.ports import Shelf, StorageFull
@@ -65,6 +66,12 @@ def make_directory(path: Path) -> None:
     sync_directory(path.parent)
 
 
+def touch(path: Path) -> None:
+    """Renew the ctime of content, by which the sweep goes: any change of the inode does. Raises FileNotFoundError."""
+    found = path.stat()
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 class Layout:
     """The paths under one root."""
 
@@ -73,6 +80,9 @@ class Layout:
         self.blobs = root / "blobs" / "sha256"
         self.repositories = root / "repositories"
         self.trash = root / "trash"
+        self.guard = Lock()
+        """Held for the moment in which somebody finds or links content, or looks whether it may go and takes it: what a
+        push was just told is there must not go a moment later."""
 
     def content(self, digest: str) -> Path:
         """Where content lies, whoever has it."""
@@ -116,8 +126,11 @@ class Layout:
     def add_link(self, content: Path, link: Path) -> None:
         """Link content into a repository, durably. Raises FileNotFoundError when the content is gone."""
         make_directory(link.parent)
-        with contextlib.suppress(FileExistsError):
-            os.link(content, link)
+        with self.guard:
+            try:
+                os.link(content, link)
+            except FileExistsError:
+                touch(link)  # an old link, that nobody may need: now somebody does
         sync_directory(link.parent)
 
     def remove_tree(self, path: Path) -> None:

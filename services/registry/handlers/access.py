@@ -129,8 +129,8 @@ class Access:
         """How an agent pulls an image for a task of this account; `local=False` for images of other registries.
 
         Raises AccessDeniedException for an image of another account whose policies don't let this one pull it,
-        InvalidParameterException for a reference that can't be one, and for one that is to run what `admit` raises. It is
-        asked about the very digest that the token names: a tag that moves meanwhile changes nothing.
+        InvalidParameterException for a reference that can't be one, and for one that is to run what `admit` raises. It
+        is asked about the very digest that the token names: a tag that moves meanwhile changes nothing.
         """
         reference = parse_reference(request.image, self.hosts())
         if reference is None:
