@@ -5,6 +5,7 @@ from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
 from services.registry.api.lifecycle import LifecycleOperations
 from services.registry.api.policies import PolicyOperations
+from services.registry.api.referrers import ReferrerOperations
 from services.registry.api.repositories import RepositoryOperations
 from services.registry.api.scanning import ScanningOperations
 
@@ -17,6 +18,7 @@ class Ecr(
     LifecycleOperations,
     ArchiveOperations,
     PolicyOperations,
+    ReferrerOperations,
 ):
     """The operations of ECR that exist here."""
 
