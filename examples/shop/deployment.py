@@ -18,7 +18,7 @@ from tests.builders import dns
 from tests.builders.platform import FARGATE, Roadstead, skopeo_push, until
 
 CLUSTER = "shop"
-NAME = "backend.shop.local"
+NAME = "backend.local"
 SETTLED = {"RUNNING", "PAUSED", "CREATE_FAILED", "DELETE_FAILED", "DELETED"}
 
 
@@ -77,7 +77,7 @@ class Shop:
     def deploy_backend(self, count: int) -> None:
         """The name, the task definition, the service; returns when all its tasks run."""
         cloud_map = self.platform.client("servicediscovery", inject_host_prefix=False)
-        operation = cloud_map.create_private_dns_namespace(Name="shop.local", Vpc="vpc-local")["OperationId"]
+        operation = cloud_map.create_private_dns_namespace(Name="local", Vpc="vpc-local")["OperationId"]
         namespace = cloud_map.get_operation(OperationId=operation)["Operation"]["Targets"]["NAMESPACE"]
         records = {"NamespaceId": namespace, "DnsRecords": [{"Type": "A", "TTL": 5}]}
         registry = cloud_map.create_service(Name="backend", DnsConfig=records)["Service"]["Arn"]

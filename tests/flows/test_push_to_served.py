@@ -23,6 +23,7 @@ def shop(platform):
     yield shop
     platform.command("gate", "remove", "--repository", "shop/frontend")
     if shop.arn:
+        until(lambda: shop.status() != "OPERATION_IN_PROGRESS", 60)
         shop.app_runner.delete_service(ServiceArn=shop.arn)
     shop.ecs.delete_service(cluster="shop", service="backend", force=True)
 

@@ -10,7 +10,7 @@ import os
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-BACKEND = os.environ.get("BACKEND", "http://backend.shop.local:8080")
+BACKEND = os.environ.get("BACKEND", "http://backend.local:8080")
 VERSION = os.environ.get("VERSION", "1")
 PAGE = """<!doctype html><html lang="en"><title>The shop</title>
 <style>body{{font:16px/1.5 system-ui;max-width:32rem;margin:3rem auto}}td{{padding:.2rem 1rem .2rem 0}}
