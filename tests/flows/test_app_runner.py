@@ -1,6 +1,7 @@
 """An App Runner service from its first request to its last, over HTTPS and with real instances."""
 
 import contextlib
+import datetime
 import os
 import time
 
@@ -143,6 +144,23 @@ def test_load_brings_instances_and_its_end_takes_them_away(story):
     with story.visitors.keep_coming(1, pause=0.05) as calm:
         until(lambda: len(story.instances()) == 1, 60, every=0.1)
     assert failed(calm) == []
+
+
+def test_what_was_served_is_measured(story):
+    cloudwatch = story.platform.client("cloudwatch")
+    dimensions = [{"Name": "ServiceName", "Value": "shop"}, {"Name": "ServiceID", "Value": story.arn.rsplit("/", 1)[1]}]
+
+    def requests():
+        now = datetime.datetime.now(datetime.UTC)
+        told = cloudwatch.get_metric_statistics(
+            Namespace="AWS/AppRunner", MetricName="Requests", Dimensions=dimensions, Statistics=["Sum"], Period=60,
+            StartTime=now - datetime.timedelta(minutes=15), EndTime=now + datetime.timedelta(minutes=1),
+        )  # fmt: skip
+        return sum(point["Sum"] for point in told["Datapoints"]) > 100
+
+    until(requests, 60, every=0.5)
+    names = {m["MetricName"] for m in cloudwatch.list_metrics(Namespace="AWS/AppRunner")["Metrics"]}
+    assert {"ActiveInstances", "Concurrency", "Requests", "2xxStatusResponses", "5xxStatusResponses"} <= names
 
 
 def test_a_killed_instance_is_replaced_and_its_requests_are_held(story):
