@@ -1,6 +1,6 @@
-"""Runs every suite that needs no Docker, one after the other, with a line of progress and a last line that counts.
+"""Runs every suite that needs no Docker, in two lanes side by side, with a line of progress and a last line that counts.
 
-Each suite is a pytest of its own, so that a crash in one can't hide the others. A file with a failed test is run a
+The suites wait more than they work. Each is a pytest of its own, so that a crash in one can't hide the others. A file with a failed test is run a
 second time, by itself: what fails twice is broken; what passes then is unsteady, is told with what it said, and is a
 bug of the test or of the code all the same. More than MOST_UNSTEADY of those are no accident, and the run fails.
 
@@ -17,13 +17,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-SUITES = (
-    ("units and contracts", ["tests/unit", "tests/contract"], 60),
-    ("integration", ["tests/integration"], 120),
-    ("conformance", ["tests/conformance"], 180),
-    ("flows", ["tests/flows"], 180),
-    ("chaos", ["tests/chaos"], 180),
+LANES = (
+    (
+        ("units and contracts", ["tests/unit", "tests/contract"], 60),
+        ("integration", ["tests/integration"], 120),
+    ),
+    (
+        ("conformance", ["tests/conformance"], 180),
+        ("flows", ["tests/flows"], 180),
+        ("chaos", ["tests/chaos"], 180),
+    ),
 )
 WITHOUT_DOCKER = ("-m", "not docker")
 MOST_UNSTEADY = 2
@@ -48,19 +53,27 @@ class Run:
 def suite(name: str, paths: Sequence[str], options: Sequence[str]) -> tuple[Run, list[str], bool]:
     """Run a suite: (its run, the unsteady files, whether it is broken)."""
     started = time.monotonic()
-    print(f"== {name}", flush=True)
+    print(f"== {name} …", flush=True)
     run = Run([*options, *paths])
-    unsteady, broken = [], run.code != 0
+    unsteady, broken, said = [], run.code != 0, ""
     if broken:
-        print(run.text, flush=True)
+        said = f"{run.text}\n"
     if broken and run.files and len(run.files) <= MOST_UNSTEADY:
-        print(f"-- again, by themselves: {', '.join(run.files)}", flush=True)
         again = Run([*options, *run.files])
         broken = again.code != 0
         unsteady = [] if broken else run.files
-        print(again.text if broken else f"   {again.last}", flush=True)
-    print(f"   {run.last} ({time.monotonic() - started:.0f} s in all)", flush=True)
+        said += f"-- again, by themselves: {', '.join(run.files)}\n{again.text if broken else again.last}\n"
+    print(f"{said}== {name}: {run.last} ({time.monotonic() - started:.0f} s in all)", flush=True)
     return run, unsteady, broken
+
+
+def lane(suites: Sequence[tuple[str, list[str], int]]) -> list[tuple[str, Run, list[str], bool]]:
+    """Run suites one after the other."""
+    results = []
+    for name, paths, timeout in suites:
+        here = [path for path in paths if os.path.isdir(path)]
+        results.append((name, *suite(name, here, ["--timeout", str(timeout), *WITHOUT_DOCKER])))
+    return results
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,13 +82,11 @@ def main(arguments: Sequence[str]) -> int:
         name, *rest = arguments
         results = [(name, *suite(name, [], rest))]
     else:
-        results = []
-        for name, paths, timeout in SUITES:
-            here = [path for path in paths if os.path.isdir(path)]
-            results.append((name, *suite(name, here, ["--timeout", str(timeout), *WITHOUT_DOCKER])))
+        with ThreadPoolExecutor(len(LANES)) as pool:
+            results = [result for results in pool.map(lane, LANES) for result in results]
     runs = [run for _, run, _, _ in results]
-    print(f"{sum(r.passed for r in runs)} passed, {sum(r.failed for r in runs)} failed, "
-          f"{sum(r.skipped for r in runs)} skipped")  # fmt: skip
+    counts = [sum(getattr(run, what) for run in runs) for what in ("passed", "failed", "skipped")]
+    print("{} passed, {} failed, {} skipped".format(*counts))
     broken = [name for name, _, _, is_broken in results if is_broken]
     unsteady = [file for _, _, files, _ in results for file in files]
     if broken:
