@@ -1,6 +1,6 @@
-"""Runs every suite that needs no Docker, in two lanes side by side, with a line of progress and a last line that counts.
+"""Runs every suite that needs no Docker, in two lanes side by side: they wait more than they work.
 
-The suites wait more than they work. Each is a pytest of its own, so that a crash in one can't hide the others. A file with a failed test is run a
+Each suite is a pytest of its own, so that a crash in one can't hide the others. A file with a failed test is run a
 second time, by itself: what fails twice is broken; what passes then is unsteady, is told with what it said, and is a
 bug of the test or of the code all the same. More than MOST_UNSTEADY of those are no accident, and the run fails.
 
