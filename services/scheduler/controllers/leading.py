@@ -63,9 +63,10 @@ class Leader:
 
     async def _lead(self) -> None:
         world = self._world
+        leads = lambda: self._lease.held  # noqa: E731
         controllers = (
-            ServiceController(world),
-            NodeController(world),
+            ServiceController(world, leads),
+            NodeController(world, leads),
             CleaningController(world, world.settings.keep_stopped_s),
         )
 

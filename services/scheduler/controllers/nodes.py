@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -26,8 +27,9 @@ class NodeController:
     A node has to be found silent twice: when this process itself was held up, heartbeats lie unread at the first look.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, leads: Callable[[], bool]) -> None:
         self._world = world
+        self._leads = leads
         self._wake = asyncio.Event()
         self._lost: set[str] = set()
         self._suspects: dict[str, float] = {}
@@ -49,7 +51,7 @@ class NodeController:
 
     async def _look(self) -> float | None:
         world = self._world
-        if not world.bus.connected.is_set():
+        if not world.bus.connected.is_set() or not self._leads():
             return RETRY_S
         now = world.clock()
         due = dict(world.silences())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
@@ -37,10 +38,12 @@ RETRY_S = 0.5
 
 
 class ServiceController:
-    """Reconciles services. `heard` is a listener of the world; `run` works until cancelled."""
+    """Reconciles services. `heard` is a listener of the world; `run` works until cancelled. `leads` says whether the
+    lease is held: one that stalled finds out late that another has taken over, and must not start what that one did."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, leads: Callable[[], bool]) -> None:
         self._world = world
+        self._leads = leads
         self._dirty: dict[Key, str | None] = {}
         self._busy: set[Key] = set()
         self._starved: set[Key] = set()
@@ -111,6 +114,9 @@ class ServiceController:
 
     async def _work(self, key: Key, trace: str | None) -> None:
         try:
+            if not self._leads():
+                self._later(key, self._world.clock() + RETRY_S)
+                return
             with telemetry.continued("scheduler.reconcile", trace, service=key[3], cluster=key[2]):
                 await self._reconcile(key)
         except StateUnavailable:
