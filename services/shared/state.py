@@ -15,6 +15,7 @@ import structlog
 from contracts.kinds import Key, Kind
 from services.shared import telemetry
 from services.shared.bus import Bus, Conflict
+from services.shared.errors import StateUnavailable
 from services.shared.views import DELETE_TTL_S, Change, Entry, Listener, Table, View
 
 __all__ = ["Change", "Conflict", "Entry", "Store", "Table", "View"]
@@ -33,6 +34,7 @@ class Store:
     def __init__(self, bus: Bus, view: View) -> None:
         self._bus = bus
         self._view = view
+        self._doubtful: dict[tuple[str, Key], Kind[Any]] = {}
 
     @classmethod
     async def open(cls, bus: Bus, kinds: tuple[Kind[Any], ...], listen: Listener | None = None) -> Store:
@@ -86,11 +88,29 @@ class Store:
             )
 
     async def _publish(self, kind: Kind[R], key: Key, record: R, payload: bytes, headers: dict[str, str]) -> Entry[R]:
-        sequence = await self._bus.publish(kind.subject(key), payload, headers)
+        sequence = await self._write(kind, key, payload, headers)
         written = Entry(record, sequence, headers.get("traceparent"))
         self._view.changed(self.table(kind).apply(key, written, sequence))
         _tell(kind, key, headers)
         return written
+
+    async def _write(self, kind: Kind[Any], key: Key, payload: bytes, headers: dict[str, str]) -> int:
+        sent = self._bus.connected.is_set()
+        try:
+            sequence = await self._bus.publish(kind.subject(key), payload, headers)
+        except StateUnavailable:
+            if sent:
+                self._doubtful[kind.prefix, key] = kind  # stored or not, nobody said
+            raise
+        self._doubtful.pop((kind.prefix, key), None)
+        return sequence
+
+    async def settle(self) -> None:
+        """Find out what became of writes that were not answered. Who decides anew after StateUnavailable settles first,
+        or does once more what was done. Raises StateUnavailable."""
+        for (prefix, key), kind in list(self._doubtful.items()):
+            await self.refresh(kind, key)
+            self._doubtful.pop((prefix, key), None)
 
     async def delete(
         self, kind: Kind[R], key: Key, event: str, *, expect: int | None = None, cause: str | None = None
@@ -103,7 +123,7 @@ class Store:
         headers = self._headers(event, entry.sequence if expect is None else expect, cause, entry.trace)
         headers["Op"] = "delete"
         headers["Nats-TTL"] = f"{DELETE_TTL_S}s"
-        sequence = await self._bus.publish(kind.subject(key), b"", headers)
+        sequence = await self._write(kind, key, b"", headers)
         self._view.changed(table.apply(key, None, sequence))
         _tell(kind, key, headers)
 

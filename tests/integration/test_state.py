@@ -96,6 +96,25 @@ async def test_a_view_misses_nothing_when_nats_restarts(nats_platform):
     await until(lambda: {k[0] for k in view.table(NODE).all_keys()} == {"n1", "n2"}, 3)
 
 
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_write_that_was_not_answered_is_found_out_about(nats_platform, monkeypatch, stored):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    await store.close()  # it hears nothing by itself
+    publish = store._bus.publish
+
+    async def unanswered(*arguments):
+        if stored:
+            await publish(*arguments)
+        raise StateUnavailable
+
+    monkeypatch.setattr(store._bus, "publish", unanswered)
+    with pytest.raises(StateUnavailable):
+        await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+    assert store.table(CLUSTER).get(*KEY) is None
+    await store.settle()
+    assert (store.table(CLUSTER).get(*KEY) is not None) == stored
+
+
 async def test_a_service_may_not_write_or_read_what_is_not_its_own(nats_platform):
     edge = await nats_platform.bus("edge")
     with pytest.raises(StateUnavailable):

@@ -140,6 +140,7 @@ class ServiceController:
             self._timers[key] = asyncio.get_running_loop().call_later(delay, self.mark, key)
 
     async def _reconcile(self, key: Key) -> None:
+        await self._world.store.settle()
         service = self._world.services.record(*key)
         if service is None or service.status == "INACTIVE":
             self._later(key, None)
