@@ -1,0 +1,206 @@
+"""Each service a process of its own, killed in the middle of the flow and started again: the flow completes, nothing is
+lost or done twice, and what was served stays served meanwhile."""
+
+import http.client
+import itertools
+import os
+import socket
+import ssl
+import threading
+
+import pytest
+
+from tests.builders.flow import CLUSTER, COUNT, NAMESPACE, Flow, Patient
+from tests.builders.images import File, busybox_image
+from tests.builders.platform import until
+from tests.builders.processes import NODES, SERVICES, process_platform
+
+NUMBERS = itertools.count()
+TIMES = {
+    "ROADSTEAD_SCHEDULER_NODE_SILENCE_S": "6",
+    "ROADSTEAD_SCHEDULER_LEASE_TTL_S": "2",
+    "ROADSTEAD_AUTOSCALER_LEASE_TTL_S": "2",
+}
+ONCE = ("task.placed.v1", "task.running.v1", "instance.registered.v1", "image.pushed.v1", "image.scanned.v1")
+
+
+@pytest.fixture(scope="module")
+def platform():
+    if os.geteuid() != 0:
+        pytest.skip("real containers take root")
+    with process_platform(**TIMES) as running:
+        running.client("ecs").create_cluster(clusterName=CLUSTER)
+        cloud_map = running.client("servicediscovery", inject_host_prefix=False)
+        cloud_map.create_private_dns_namespace(Name=NAMESPACE, Vpc="vpc-local")
+        yield running
+
+
+@pytest.fixture
+def served(platform):
+    """A flow that has come to its first version, and to its end when the test has."""
+    flow = Flow(platform, f"served-{next(NUMBERS)}")
+    flow.push("1")
+    flow.create()
+    flow.completed()
+    yield flow
+    flow.ecs.delete_service(cluster=CLUSTER, service=flow.name, force=True)
+
+
+@pytest.mark.parametrize("victim", [*SERVICES, "edge", "nats", "agent-a"])
+def test_one_killed_in_the_middle_of_a_start_and_of_a_rollout_does_not_stop_the_flow(platform, victim):
+    flow = Flow(platform, f"killed-{victim}")
+    flow.push("1")
+    flow.create()
+    platform[victim].kill()
+    platform.restart(victim)
+    flow.completed()
+    flow.push("2")
+    flow.update()
+    platform[victim].kill()
+    platform.restart(victim)
+    flow.completed()
+    until(lambda: flow.happened("image.scanned.v1") == {"image.scanned.v1": {1: 2}})
+    images, tasks = {1: 2}, {1: 2 * COUNT}
+    assert flow.happened(*ONCE) == dict(zip(ONCE, (tasks, tasks, tasks, images, images), strict=True))
+    flow.ecs.delete_service(cluster=CLUSTER, service=flow.name, force=True)
+
+
+def test_what_is_served_stays_served_while_all_that_decides_is_away(platform, served):
+    running = served.running()
+    url = app_runner_url(platform)
+    away = [name for name in ("nats", *SERVICES, "edge") if name != "discovery"]
+    with asked_all_the_time(lambda: (served.served(), get(platform, url))) as answers:
+        for name in away:
+            platform[name].kill()
+        told = len(answers)
+        until(lambda: len(answers) > told + 20)
+        platform.restart(*away)
+        until(lambda: served.is_stable() and served.is_served())
+        told = len(answers)
+        until(lambda: len(answers) > told + 5)
+    assert set(map(repr, answers)) == {repr(([f"{served.name} 1"] * COUNT, (200, "hello")))}
+    assert served.running() == running
+    assert served.happened("task.placed.v1") == {"task.placed.v1": {1: COUNT}}
+
+
+def test_an_image_that_is_pushed_while_the_scanner_is_away_is_scanned_once_it_is_back(platform):
+    flow = Flow(platform, "unscanned")
+    platform["scanner"].kill()
+    digest = flow.push("1")
+    assert flow.happened("scan.requested.v1") == {"scan.requested.v1": {}}
+    platform.restart("scanner")
+    ecr = Patient(platform.client("ecr"))
+    image = {"repositoryName": flow.name, "imageId": {"imageDigest": digest}}
+    until(lambda: ecr.describe_image_scan_findings(**image)["imageScanStatus"]["status"] == "COMPLETE", every=0.05)
+    wanted = {"image.pushed.v1": {1: 1}, "scan.requested.v1": {1: 1}, "image.scanned.v1": {1: 1}}
+    assert flow.happened(*wanted) == wanted
+
+
+def test_the_autoscaler_killed_between_its_decision_and_the_count_scales_once(platform, served):
+    scaling = Patient(platform.client("application-autoscaling"))
+    target = {
+        "ServiceNamespace": "ecs",
+        "ResourceId": f"service/{CLUSTER}/{served.name}",
+        "ScalableDimension": "ecs:service:DesiredCount",
+    }
+    activities = lambda: scaling.describe_scaling_activities(**target)["ScalingActivities"]  # noqa: E731
+    platform["scheduler"].kill()
+    scaling.register_scalable_target(**target, MinCapacity=COUNT + 1, MaxCapacity=COUNT + 2)
+    until(lambda: [a["StatusCode"] for a in activities()] in (["Pending"], ["InProgress"]), every=0.05)
+    platform["autoscaler"].kill()
+    platform.restart("scheduler", "autoscaler")
+    served.completed(COUNT + 1)
+    until(lambda: [a["StatusCode"] for a in activities()] == ["Successful"], every=0.05)
+    assert served.happened("task.placed.v1") == {"task.placed.v1": {1: COUNT + 1}}
+
+
+def test_a_scheduler_that_stalls_while_another_takes_over_does_nothing_twice(platform, served):
+    second = platform.copy("scheduler", "scheduler-2")
+    second.start()
+    platform.ready("scheduler-2")
+    served.push("2")
+    served.update()
+    platform["scheduler"].stall()
+    try:
+        served.ask(platform.at("scheduler-2"))
+        until(lambda: "leader.began" in second.log.read_text(), 60, every=0.02)
+        platform["scheduler"].go_on()
+        served.completed()
+        assert served.happened("task.placed.v1") == {"task.placed.v1": {1: 2 * COUNT}}
+    finally:
+        platform["scheduler"].go_on()
+        served.ask(platform)
+        second.kill()
+
+
+def test_the_tasks_of_a_node_that_stalls_move_and_its_agent_ends_them_when_it_goes_on(platform, served):
+    lost = {t["taskArn"].rpartition("/")[2] for t in served.tasks() if t["availabilityZone"] == NODES["agent-b"]}
+    platform["agent-b"].stall()
+    try:
+        until(lambda: not served.running() & lost, 60, every=0.05)
+        served.completed(containers=COUNT + len(lost))  # nobody could stop what runs there
+        assert {t["availabilityZone"] for t in served.tasks()} == {NODES["agent-a"]}
+    finally:
+        platform["agent-b"].go_on()
+    until(lambda: served.containers() == COUNT)
+    assert served.happened("task.placed.v1") == {"task.placed.v1": {1: COUNT + len(lost)}}
+    assert all(t["stoppedReason"] for t in served.tasks("STOPPED"))
+
+
+class asked_all_the_time:
+    """Asks again and again in a thread; gives the list of all answers, what went wrong among them."""
+
+    def __init__(self, ask):
+        self._ask, self._over, self._answers = ask, threading.Event(), []
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self._answers
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._over.wait(0.02):
+            try:
+                self._answers.append(self._ask())
+            except OSError as error:
+                self._answers.append(error)
+
+
+def app_runner_url(platform) -> str:
+    """The host of an App Runner service that says hello."""
+    files = {"/www/index.html": File("hello")}
+    image = busybox_image(files, command=["httpd", "-f", "-p", "8080", "-h", "/www"])
+    uri = platform.push(image, "hello").replace(platform.registry, "000000000000.dkr.ecr.us-east-1.amazonaws.com")
+    client = platform.client("apprunner")
+    service = client.create_service(
+        ServiceName="hello",
+        SourceConfiguration={
+            "ImageRepository": {
+                "ImageIdentifier": uri,
+                "ImageRepositoryType": "ECR",
+                "ImageConfiguration": {"Port": "8080"},
+            }
+        },
+        InstanceConfiguration={"Cpu": "0.25 vCPU", "Memory": "0.5 GB"},
+    )["Service"]
+    arn = service["ServiceArn"]
+    until(lambda: client.describe_service(ServiceArn=arn)["Service"]["Status"] == "RUNNING", 60, every=0.05)
+    return service["ServiceUrl"].partition(":")[0]
+
+
+def get(platform, host) -> tuple[int, str]:
+    """The answer over HTTPS, the platform's own authority being trusted; .localhost is this machine."""
+    context = ssl.create_default_context(cafile=platform.data / "app_runner_gateway" / "ca.pem")
+    connection = http.client.HTTPSConnection(host, timeout=10)
+    plain = socket.create_connection(("127.0.0.1", platform.ports["https"]), timeout=10)
+    connection.sock = context.wrap_socket(plain, server_hostname=host)
+    try:
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
