@@ -108,6 +108,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "registry.scanning_changed.v1",
         "registry.policy_changed.v1",
         "registry.pull_exclusions_changed.v1",
+        "registry.replication_changed.v1",
     ),
     IMAGE_SCAN: ("scan.requested.v1", "image.scanned.v1", "scan.failed.v1", "scan.forgotten.v1"),
     SCAN_GATE: ("gate.set.v1", "gate.removed.v1"),

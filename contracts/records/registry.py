@@ -56,7 +56,8 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     that it refers to (a signature's image).
 
     `pulled_at` is when it was last pulled, as far as that is recorded (0: never); pulls are written down now and then,
-    not one by one. An archived image can't be pulled; `archived_at` and `activated_at` are the last time of each.
+    not one by one. An archived image can't be pulled; `archived_at` and `activated_at` are the last time of each. A
+    replica came by replication, and is not replicated again.
     """
 
     account: str
@@ -77,6 +78,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     archived: bool = False
     archived_at: float = 0.0
     activated_at: float = 0.0
+    replica: bool = False
 
 
 class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
@@ -93,6 +95,7 @@ class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
 class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
     wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
+    `replication` are the rules of ReplicationConfiguration, set at `replication_at`: they hold for what is pushed later.
     `pull_exclusions`: principals whose pulls are not recorded, and since when each is one."""
 
     account: str
@@ -100,6 +103,8 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     scanning: dict[str, Any] = {}
     policy: str = ""
     pull_exclusions: dict[str, float] = {}
+    replication: list[dict[str, Any]] = []
+    replication_at: float = 0.0
 
 
 CONFIGS = frozenset(

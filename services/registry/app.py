@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from contracts.records.registry import KINDS, REPOSITORY
+from contracts.records.registry import IMAGE, KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from services.registry.adapters import FileBlobStore, load_key
 from services.registry.adapters.running import RunningTasks
 from services.registry.api import Ecr
-from services.registry.controllers import Cleaner, LifecycleController, PullWriter
+from services.registry.controllers import Cleaner, LifecycleController, PullWriter, ReplicationController
 from services.registry.handlers.access import Access
 from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.gates import Gates
@@ -20,6 +20,7 @@ from services.registry.handlers.images import Images
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.policies import Policies
+from services.registry.handlers.replication import Replication
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
@@ -66,8 +67,11 @@ class RegistryApp(App):
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         self.parts = RegistryParts(repositories, images, self._blobs, access)
         scanning = Scanning(host.bus, self._store, self.gates)
+        self._replication = Replication(repositories, images, self._blobs, registries, policies)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
-        self.aws_services = [Ecr(self.parts, scanning, self.lifecycle, registries, policies, host.clock)]
+        self.aws_services = [
+            Ecr(self.parts, scanning, self.lifecycle, registries, policies, self._replication, host.clock)
+        ]
         self._distribution = Distribution(self.parts, host.metrics, host.clock)
         self._door = AwsDoor(host, self.aws_services, self._keys, may=policies.check)
         self.aws_server = self._door.server
@@ -86,12 +90,15 @@ class RegistryApp(App):
             self.lifecycle, self._store.table(REPOSITORY), host.clock, settings.lifecycle_delay_s
         )
         self._store.listen(rules.heard)
+        replication = ReplicationController(self._replication, self._store.table(IMAGE))
+        self._store.listen(replication.heard)
         self._pulls = images.pulls
         writer = PullWriter(images.pulls, settings.pull_times_every_s)
         self._work = [
             host.bus.spawn(self.cleaner.run(), "clean"),
             host.bus.spawn(rules.run(), "lifecycle"),
             host.bus.spawn(writer.run(), "pulls"),
+            host.bus.spawn(replication.run(), "replication"),
         ]
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:

@@ -6,6 +6,7 @@ from services.registry.api.layers import LayerOperations
 from services.registry.api.lifecycle import LifecycleOperations
 from services.registry.api.policies import PolicyOperations
 from services.registry.api.referrers import ReferrerOperations
+from services.registry.api.replication import ReplicationOperations
 from services.registry.api.repositories import RepositoryOperations
 from services.registry.api.scanning import ScanningOperations
 
@@ -19,6 +20,7 @@ class Ecr(
     ArchiveOperations,
     PolicyOperations,
     ReferrerOperations,
+    ReplicationOperations,
 ):
     """The operations of ECR that exist here."""
 

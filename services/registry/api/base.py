@@ -8,6 +8,7 @@ from services.registry.handlers import errors
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.policies import Asker, Policies
+from services.registry.handlers.replication import Replication
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
 from services.shared.authorization import request_keys
@@ -29,12 +30,14 @@ class EcrOperations(AwsService):
         lifecycle: Lifecycle,
         settings: Settings,
         policies: Policies,
+        replication: Replication,
         clock: Clock,
     ) -> None:
         self._scanning = scanning
         self._lifecycle = lifecycle
         self._settings = settings
         self._policies = policies
+        self._replication = replication
         self._clock = clock
         self._repositories, self._images, self._blobs, self._access = parts
 

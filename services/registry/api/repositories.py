@@ -143,14 +143,6 @@ class RepositoryOperations(EcrOperations):
         )
         return ecr.GetAuthorizationTokenResponse(authorization_data=[data])
 
-    async def describe_registry(
-        self, context: RequestContext, request: ecr.DescribeRegistryRequest
-    ) -> ecr.DescribeRegistryResponse:
-        """The account's registry. It replicates nothing."""
-        return ecr.DescribeRegistryResponse(
-            registry_id=context.account, replication_configuration=ecr.ReplicationConfiguration(rules=[])
-        )
-
     def _account(self, context: RequestContext, registry_id: str | None) -> str:
         if registry_id not in (None, context.account):
             repository = RepositoryId(registry_id or "", context.region, "*")

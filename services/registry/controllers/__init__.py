@@ -3,5 +3,6 @@
 from services.registry.controllers.cleaning import Cleaner
 from services.registry.controllers.lifecycle import LifecycleController
 from services.registry.controllers.pulls import PullWriter
+from services.registry.controllers.replication import ReplicationController
 
-__all__ = ["Cleaner", "LifecycleController", "PullWriter"]
+__all__ = ["Cleaner", "LifecycleController", "PullWriter", "ReplicationController"]

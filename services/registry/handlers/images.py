@@ -108,6 +108,7 @@ class Images:
         tag: str | None = None,
         digest: str | None = None,
         strict: bool = False,
+        replica: bool = False,
     ) -> Image:
         """Take a manifest in; with a tag, let the tag name it.
 
@@ -127,14 +128,16 @@ class Images:
                 raise errors.tag_exists(repository, tag)
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)
-            image = known or await self._add(repository, actual, data, manifest)
+            image = known or await self._add(repository, actual, data, manifest, replica)
             if image.archived:
                 image = await self._set_archived(repository, actual, False, None) or image
             if tag and named != actual:
                 await self._move_tag(repository, tag, actual, is_immutable(settings, tag))
         return image
 
-    async def _add(self, repository: RepositoryId, digest: str, data: bytes, manifest: Manifest) -> Image:
+    async def _add(
+        self, repository: RepositoryId, digest: str, data: bytes, manifest: Manifest, replica: bool
+    ) -> Image:
         await self._check_blobs(repository, manifest)
         children = self._children(repository, manifest)
         try:
@@ -156,6 +159,7 @@ class Images:
             subject=manifest.subject,
             artifact_type=manifest.artifact_type,
             annotations=manifest.annotations,
+            replica=replica,
         )
         self._cache.put(digest, data)
         written = await self._store.update(

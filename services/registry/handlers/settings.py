@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -24,6 +25,14 @@ class Settings:
     async def set_policy(self, account: str, region: str, text: str) -> None:
         """Set the registry policy; with an empty text there is none."""
         await self._change(account, region, lambda old: replace(old, policy=text), "registry.policy_changed.v1")
+
+    async def set_replication(self, account: str, region: str, rules: list[dict[str, Any]], now: float) -> None:
+        """Set the replication rules, for what is pushed from `now` on."""
+
+        def changed(old: RegistrySettings) -> RegistrySettings:
+            return replace(old, replication=rules, replication_at=now)
+
+        await self._change(account, region, changed, "registry.replication_changed.v1")
 
     async def change_exclusions(
         self, account: str, region: str, change: Callable[[dict[str, float]], dict[str, float]]

@@ -1,0 +1,60 @@
+"""Replicates what was pushed: at once, and at the start what was left."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from contracts.records.registry import IMAGE, IMAGE_TAG, Image
+from services.registry.controllers.cancelling import cancelled
+from services.registry.decisions.names import RepositoryId
+from services.registry.handlers.replication import Replication
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Conflict, Table
+
+log = structlog.get_logger()
+
+RETRY_S = 2.0
+
+
+class ReplicationController:
+    """`heard` is a listener of the store; `run` works until cancelled. Without rules there is never anything to do."""
+
+    def __init__(self, replication: Replication, images: Table[Image]) -> None:
+        self._replication = replication
+        self._images = images
+        self._marked: dict[tuple[RepositoryId, str], None] = {}
+        self._wake = asyncio.Event()
+
+    def heard(self, change: Change) -> None:
+        """Mark the image that was pushed or tagged."""
+        if change.new is None or change.kind not in (IMAGE, IMAGE_TAG) or (change.kind is IMAGE and change.old):
+            return
+        image = self._images.record(*change.key[:3], change.new.record.digest)
+        if image is not None:
+            self._mark(image)
+
+    def _mark(self, image: Image) -> None:
+        repository = RepositoryId(image.account, image.region, image.repository)
+        if self._replication.targets(repository, image):
+            self._marked[repository, image.digest] = None
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Look at all images once, then at those that are marked."""
+        for image in self._images.records():
+            self._mark(image)
+        while not cancelled():
+            await self._wake.wait()
+            self._wake.clear()
+            while self._marked and not cancelled():
+                repository, digest = next(iter(self._marked))
+                del self._marked[repository, digest]
+                try:
+                    await self._replication.replicate(repository, digest)
+                except (StateUnavailable, Conflict):
+                    self._marked[repository, digest] = None
+                    await asyncio.sleep(RETRY_S)  # NATS is away: there is no event for "try again"
+                except Exception:
+                    log.exception("replication.broken", repository=repository.name, image=digest)
