@@ -95,8 +95,8 @@ class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
 class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
     wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
-    `replication` are the rules of ReplicationConfiguration, set at `replication_at`: they hold for what is pushed later.
-    `pull_exclusions`: principals whose pulls are not recorded, and since when each is one."""
+    `replication` are the rules of ReplicationConfiguration, set at `replication_at`: they hold for what is pushed
+    later. `pull_exclusions`: principals whose pulls are not recorded, and since when each is one."""
 
     account: str
     region: str

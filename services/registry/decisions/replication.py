@@ -1,7 +1,7 @@
 """Where images are replicated to.
 
-https://docs.aws.amazon.com/AmazonECR/latest/userguide/replication.html: what was replicated is not replicated again, and
-only what was pushed after the rules were set is.
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/replication.html: what was replicated is not replicated again,
+and only what was pushed after the rules were set is.
 """
 
 from __future__ import annotations
