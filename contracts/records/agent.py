@@ -41,6 +41,7 @@ class ContainerStatus(msgspec.Struct, kw_only=True, frozen=True):
     """A container of a task. last_status: PENDING | RUNNING | STOPPED.
 
     health_status: HEALTHY | UNHEALTHY | UNKNOWN. exit_code stays None for a container that never started.
+    restart_count: how often its restart policy had it started again.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ContainerStatus(msgspec.Struct, kw_only=True, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     essential: bool = True
+    restart_count: int = 0
 
 
 class NetworkInterface(msgspec.Struct, kw_only=True, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ import structlog
 
 from services.agent.decisions.health import HEALTHY, Health, HealthCheck, after_check
 from services.agent.decisions.plan import COMPLETE, START, SUCCESS, ContainerPlan, Dependency
+from services.agent.decisions.restarts import restarts
 from services.agent.decisions.status import Run, ended, failed
 from services.agent.logs import LogShipper
 from services.agent.node import NodeParts
@@ -28,6 +29,7 @@ class ContainerRun:
     """A container as it is now. `changed` is called at each step.
 
     Events: `launched` it started or never will; `over` it ended or never will start; `well` it is healthy or over.
+    `moving` is held while it is started again: who stops it waits for that.
     """
 
     def __init__(self, node: NodeParts, plan: ContainerPlan, changed: Callable[[ContainerRun], None]) -> None:
@@ -45,6 +47,7 @@ class ContainerRun:
         self._health = Health()
         self._checking: asyncio.Task[None] | None = None
         self.shipping: asyncio.Task[None] | None = None
+        self.moving = asyncio.Lock()
 
     def restore(self, run: Run, found: Container | None) -> None:
         """Take over what an agent before this one knew, and what the runtime has."""
@@ -58,11 +61,40 @@ class ContainerRun:
         """It runs: follow its output and its health."""
         self.run = msgspec.structs.replace(self.run, state="RUNNING", started_at=started_at or self.node.clock())
         if self.plan.logging.subject and self.shipping is None:
-            self.shipping = asyncio.ensure_future(ship(self.node, self.plan.id, self.plan.logging.subject, self.over))
+            self.shipping = asyncio.ensure_future(self._ship())
         if self.plan.health_check is not None:
             self._checking = asyncio.ensure_future(self._check_health(self.plan.health_check))
         self.launched.set()
         self._changed(self)
+
+    async def _ship(self) -> None:
+        await ship(self.node, self.plan.id, self.plan.logging.subject, self.over, self.run.restarts)
+
+    async def end(self, launch: Callable[[], Awaitable[float]], stopping: asyncio.Event) -> Exit:
+        """Its end. Until then it is launched again as often as its restart policy says, unless its task is `stopping`.
+        Raises RuntimeFailure."""
+        while True:
+            exit = await self.node.runtime.wait(self.plan.id)
+            async with self.moving:
+                if stopping.is_set() or not restarts(self.plan.restart, exit, self.run.started_at):
+                    return exit
+                await self._make_room()
+                log.info("container.restarting", container=self.plan.id, exit_code=exit.code)
+                self.start_ended(await launch())
+
+    async def _make_room(self) -> None:
+        """Remove what ended, once its output has been shipped, so that another can take its name."""
+        self._let_go_of_health()
+        self._health = Health()
+        if self.shipping is not None:
+            # Without NATS nothing is shipped, and a container is rather started without its last lines than not.
+            await asyncio.wait([self.shipping], timeout=self.node.settings.logs_before_restart_s)
+            self.shipping.cancel()
+            self.shipping = None
+        await self.node.runtime.remove_container(self.plan.id)
+        self.node.cursors.remove(self.plan.id)
+        self.found = None
+        self.run = Run(image_digest=self.run.image_digest, restarts=self.run.restarts + 1)
 
     def finish(self, exit: Exit | None, reason: str = "") -> None:
         """It ended, or (without an exit) it never started or is gone."""
@@ -140,13 +172,13 @@ class ContainerRun:
                 self._changed(self)
 
 
-async def ship(node: NodeParts, container_id: str, subject: str, over: asyncio.Event) -> None:
-    """Ship a container's output to the end. What the runtime can't read is tried again, a container that is over a few
-    times only."""
+async def ship(node: NodeParts, container_id: str, subject: str, over: asyncio.Event, restarts: int = 0) -> None:
+    """Ship a container's output to the end; `restarts` tells one of several that had its name. What the runtime can't
+    read is tried again, a container that is over a few times only."""
     attempts = 0
     while attempts < SHIPPING_ATTEMPTS:
         try:
-            await LogShipper(node.runtime, node.bus, node.cursors, node.clock, container_id, subject).run()
+            await LogShipper(node.runtime, node.bus, node.cursors, node.clock, container_id, subject, restarts).run()
             return
         except Exception as error:
             attempts += over.is_set()

@@ -33,7 +33,14 @@ class LogShipper:
     """Follows one container. `run` returns when the container has ended and all it wrote has landed."""
 
     def __init__(
-        self, runtime: Runtime, bus: Bus, cursors: Cursors, clock: Clock, container_id: str, subject: str
+        self,
+        runtime: Runtime,
+        bus: Bus,
+        cursors: Cursors,
+        clock: Clock,
+        container_id: str,
+        subject: str,
+        restarts: int = 0,
     ) -> None:
         self._runtime = runtime
         self._bus = bus
@@ -41,6 +48,8 @@ class LogShipper:
         self._clock = clock
         self._id = container_id
         self._subject = subject
+        # The cursors of a container that was started again begin anew, and its batches are no doubles.
+        self._source = f"{container_id}:r{restarts}" if restarts else container_id
         self._lines: list[LogLine] = []
         self._bytes = 0
         self._more = asyncio.Event()
@@ -111,7 +120,7 @@ class LogShipper:
         if events:
             self._note(Position(after, last))
             batch = LogBatch(events=events, ingested_at=int(self._clock() * 1000))
-            message_id = f"{self._id}:{lines[0].cursor}:{last}"
+            message_id = f"{self._source}:{lines[0].cursor}:{last}"
             await self._publish(msgspec.json.encode(batch), message_id)
         position = Position(last)
         self._note(position)

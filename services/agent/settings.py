@@ -34,4 +34,5 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     usage_s: float = 10.0
     pending_after_s: float = 0.3
     logs_before_stopped_s: float = 0.25
+    logs_before_restart_s: float = 5.0
     dependency_wait_s: float = 30.0

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from contracts.records.agent import ContainerStatus, TaskStatus
+from contracts.records.agent import TaskStatus
 from contracts.records.scheduler import TASK, Task
 from contracts.rpc.identity import Session
 from services.agent.containers import ContainerRun, remove_all, remove_volumes
@@ -40,6 +40,7 @@ from services.agent.decisions.status import (
     exit_of,
     health_of,
     interface,
+    run_of,
 )
 from services.agent.endpoint import TaskEndpoint
 from services.agent.node import NodeParts
@@ -204,14 +205,14 @@ class TaskRunner:
         wanted = {source for c in containers for source in c.plan.secrets.values()}
         if wanted:
             with telemetry.span("agent.resolve_secrets", count=len(wanted)):
-                self._secrets = await self._node.secrets.of(self.task, self.plan.execution_role_arn, wanted)
+                self._secrets |= await self._node.secrets.of(self.task, self.plan.execution_role_arn, wanted)
 
     def _recover(self, found: list[Container]) -> None:
         by_id = {c.id: c for c in found}
         known = {c.name: c for c in self._status.containers} if self._status else {}
         for container in self._containers.values():
             before = known.get(container.plan.name)
-            container.restore(_run_of(before), by_id.get(container.plan.id))
+            container.restore(run_of(before), by_id.get(container.plan.id))
             if container.found is None and before is not None and before.last_status != "PENDING":
                 if before.last_status == "STOPPED" and before.started_at is None:
                     container.run = Run()  # it was reported as never started: that stays so
@@ -254,7 +255,7 @@ class TaskRunner:
         try:
             if not container.over.is_set():
                 container.start_ended(await self._start(container))
-                container.finish(await self._node.runtime.wait(container.plan.id))
+                container.finish(await container.end(lambda: self._launch(container), self._over))
         except RuntimeFailure as failure:
             container.finish(None, f"{failure.code}: {failure.reason}")
         except Exception as error:
@@ -271,11 +272,19 @@ class TaskRunner:
         with telemetry.span("agent.start_container", container=plan.name):
             if found is not None:
                 return await self._node.runtime.start_container(plan.id)
-            assert container.image is not None
-            environment = given_environment(self.plan, plan, self.credentials_id, metadata=self._listening)
-            environment |= {name: self._secrets[source] for name, source in plan.secrets.items()}
-            spec = container_spec(self.plan, plan, container.image, environment)
-            return await self._node.runtime.run_container(self.sandbox, spec)
+            return await self._launch(container)
+
+    async def _launch(self, container: ContainerRun) -> float:
+        """Make and start a container that is not there: the first time, or again. An adopted one has no image yet."""
+        plan = container.plan
+        if container.image is None:
+            container.image = await self._node.images.pull(plan.image, self.task.account, self.task.region)
+        if not self._secrets.keys() >= set(plan.secrets.values()):
+            await self._resolve_secrets([container])
+        environment = given_environment(self.plan, plan, self.credentials_id, metadata=self._listening)
+        environment |= {name: self._secrets[source] for name, source in plan.secrets.items()}
+        spec = container_spec(self.plan, plan, container.image, environment)
+        return await self._node.runtime.run_container(self.sandbox, spec)
 
     def _on_change(self, container: ContainerRun) -> None:
         """A container started, ended, or its health changed."""
@@ -323,7 +332,8 @@ class TaskRunner:
             if container.driver is not None:
                 container.driver.cancel()
             container.finish(None)
-        await container.stop()
+        async with container.moving:
+            await container.stop()
 
     async def _clean_up(self) -> None:
         """Remove what stands, once all output has been shipped."""
@@ -390,9 +400,3 @@ class TaskRunner:
     async def session(self) -> Session:
         """Credentials of the task's role. Raises CommandRefused, StateUnavailable."""
         return await self._node.sessions.of(self.plan.task_role_arn, self.task.id)
-
-
-def _run_of(status: ContainerStatus | None) -> Run:
-    if status is None:
-        return Run()
-    return Run(image_digest=status.image_digest, started_at=status.started_at, health=status.health_status)

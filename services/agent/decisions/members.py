@@ -116,8 +116,6 @@ def refuse_unsupported(definition: dict[str, Any]) -> None:
         for member, words in _UNSUPPORTED_OF_CONTAINER.items():
             if container.get(member):
                 raise PlanError(f"container {name}: {words} ({member}) can not be given by Roadstead yet")
-        if (container.get("restartPolicy") or {}).get("enabled"):
-            raise PlanError(f"container {name}: restartPolicy is not supported by Roadstead yet")
         if (container.get("linuxParameters") or {}).get("devices"):
             raise PlanError(f"container {name}: devices (linuxParameters) are not supported by Roadstead yet")
 

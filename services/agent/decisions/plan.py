@@ -25,6 +25,7 @@ from services.agent.decisions.members import (
     volume_sources,
 )
 from services.agent.decisions.order import DependencyCycle, in_dependency_order
+from services.agent.decisions.restarts import RestartPolicy, restart_policy
 from services.agent.values import ContainerSpec, HostPort, Image, Mount, Sandbox, SandboxSpec, Ulimit
 
 START, COMPLETE, SUCCESS, HEALTHY = "START", "COMPLETE", "SUCCESS", "HEALTHY"
@@ -51,6 +52,7 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float | None = None
     stop_timeout_s: float = STOP_TIMEOUT_S
     health_check: HealthCheck | None = None
+    restart: RestartPolicy | None = None
     logging: Logging = Logging()
     ports: list[HostPort] = []
     mounts: list[Mount] = []
@@ -151,6 +153,7 @@ def _container(
         start_timeout_s=d.get("startTimeout"),
         stop_timeout_s=float(d["stopTimeout"]) if d.get("stopTimeout") is not None else STOP_TIMEOUT_S,
         health_check=health_check(d),
+        restart=restart_policy(d),
         logging=logging(d, task),
         ports=ports(d, mode),
         mounts=mounts(d, siblings, sources),

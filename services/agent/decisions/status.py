@@ -36,6 +36,7 @@ class Run(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     reason: str | None = None
     health: str = "UNKNOWN"
+    restarts: int = 0
 
 
 def ended(run: Run, exit: Exit) -> Run:
@@ -63,6 +64,18 @@ def exit_of(status: ContainerStatus) -> Exit | None:
     return Exit(status.exit_code, killed, status.stopped_at or 0.0, status.started_at or 0.0)
 
 
+def run_of(status: ContainerStatus | None) -> Run:
+    """What an agent before this one told of a container's run."""
+    if status is None:
+        return Run()
+    return Run(
+        image_digest=status.image_digest,
+        started_at=status.started_at,
+        health=status.health_status,
+        restarts=status.restart_count,
+    )
+
+
 def container_status(plan: ContainerPlan, run: Run, sandbox: Sandbox | None) -> ContainerStatus:
     """A container as it is reported."""
     ports = bindings(plan, sandbox) if sandbox is not None else []
@@ -81,6 +94,7 @@ def container_status(plan: ContainerPlan, run: Run, sandbox: Sandbox | None) -> 
         started_at=run.started_at,
         stopped_at=run.stopped_at,
         essential=plan.essential,
+        restart_count=run.restarts,
     )
 
 

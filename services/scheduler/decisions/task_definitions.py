@@ -65,6 +65,8 @@ def _complete_container(container: ecs.ContainerDefinition, request: ecs.Registe
     container.system_controls = container.system_controls or []
     if (check := container.health_check) is not None:
         _complete_health_check(check)
+    if container.restart_policy is not None:
+        _check_restarts(container, container.restart_policy)
     if container.port_mappings:
         _complete_ports(container, request.network_mode or "bridge")
     _check_memory(container, request)
@@ -77,6 +79,14 @@ def _complete_container(container: ecs.ContainerDefinition, request: ecs.Registe
             raise refuse("Hostname is not supported on container when networkMode=awsvpc.")
         if container.dns_servers:
             raise refuse("DNS servers are not supported on container when networkMode=awsvpc.")
+
+
+def _check_restarts(container: ecs.ContainerDefinition, policy: ecs.ContainerRestartPolicy) -> None:
+    period = policy.restart_attempt_period
+    if period is not None and not 60 <= period <= 1800:
+        raise refuse(f"Container '{container.name}': restartAttemptPeriod must be between 60 and 1800.")
+    if len(policy.ignored_exit_codes or ()) > 50:
+        raise refuse(f"Container '{container.name}': ignoredExitCodes can have at most 50 items.")
 
 
 def _complete_health_check(check: ecs.HealthCheck) -> None:

@@ -169,7 +169,6 @@ def test_awslogs_names_the_stream_by_prefix_container_and_task():
             {"logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "g", "x": "1"}}},
             "x not supported",
         ),
-        ({"restartPolicy": {"enabled": True}}, "restartPolicy"),
         ({"linuxParameters": {"devices": [{"hostPath": "/dev/kvm"}]}}, "devices"),
     ],
 )

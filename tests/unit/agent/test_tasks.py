@@ -61,7 +61,7 @@ class Bench:
         return None
 
     def parts(self, **settings):
-        kept = {"pending_after_s": 5.0, "logs_before_stopped_s": 0.1, **settings}
+        kept = {"pending_after_s": 5.0, "logs_before_stopped_s": 0.1, "logs_before_restart_s": 1.0, **settings}
         return SimpleNamespace(
             runtime=self.runtime,
             reports=self.reports,
@@ -265,3 +265,50 @@ async def test_a_container_that_somebody_removed_is_reported_gone(bench):
     bench.runtime._containers.clear()
     status = await bench.over()
     assert (status.containers[0].exit_code, "NoSuchContainer" in status.containers[0].reason) == (None, True)
+
+
+RESTARTED = {"enabled": True, "restartAttemptPeriod": 0}
+
+
+async def test_a_container_with_a_restart_policy_is_started_again_and_its_task_goes_on(bench):
+    bench.start({"name": "a", "restartPolicy": {**RESTARTED, "ignoredExitCodes": [0]}})
+    first = await bench.reports.reached("RUNNING")
+    bench.runtime.finish("t1-0", 1)
+    status = await bench.reports.reached("RUNNING", lambda s: s.containers[0].restart_count == 1)
+    assert (bench.runtime.running(), status.started_at) == (["a"], first.started_at)
+    assert [call for call in bench.runtime.calls if call[1] == "a"][-3:] == [
+        ("remove", "a"),
+        ("create", "a"),
+        ("start", "a"),
+    ]
+    bench.runtime.finish("t1-0", 0)
+    ended = await bench.over()
+    assert (ended.stop_code, ended.containers[0].exit_code) == ("EssentialContainerExited", 0)
+
+
+async def test_a_container_that_did_not_last_is_not_started_again(bench):
+    bench.start({"name": "a", "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}})
+    await bench.reports.reached("RUNNING")
+    bench.runtime.finish("t1-0", 1)
+    assert (await bench.over()).containers[0].restart_count == 0
+
+
+async def test_a_container_that_is_stopped_is_not_started_again(bench):
+    bench.start({"name": "a", "restartPolicy": RESTARTED})
+    await bench.reports.reached("RUNNING")
+    bench.ask_stop()
+    status = await bench.over()
+    assert (status.last_status, bench.runtime.running(), bench.called("create")) == ("STOPPED", [], ["a"])
+
+
+async def test_a_task_that_is_stopped_while_a_container_starts_again_leaves_nothing(bench):
+    bench.runtime.behaviours["a"] = Behaviour(start_delay=0.05)
+    bench.start({"name": "a", "restartPolicy": RESTARTED})
+    await bench.reports.reached("RUNNING")
+    bench.runtime.finish("t1-0", 1)
+    async with asyncio.timeout(3):
+        while bench.called("create") != ["a", "a"]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    bench.ask_stop()
+    assert (await bench.over()).last_status == "STOPPED"
+    assert bench.runtime.running() == []

@@ -78,6 +78,8 @@ PORT = {"containerPort": 80, "hostPort": 8080}
         ([container(portMappings=[PORT]), container("b", portMappings=[PORT])], {}, "already mapped"),
         ([container(links=["b"]), container("b")], {"networkMode": "awsvpc"}, "Links are not supported"),
         ([container(links=["b"])], {}, "Invalid link"),
+        ([container(restartPolicy={"enabled": True, "restartAttemptPeriod": 59})], {}, "between 60 and 1800"),
+        ([container(restartPolicy={"enabled": True, "ignoredExitCodes": [1] * 51})], {}, "at most 50 items"),
         ([container(dependsOn=[{"containerName": "b", "condition": "START"}])], {}, "no container 'b'"),
         ([container(mountPoints=[{"sourceVolume": "v"}])], {}, "Unknown volume 'v'."),
         ([container(healthCheck={"command": ["x"], "interval": 1})], {}, "interval must be between 5 and 300"),
