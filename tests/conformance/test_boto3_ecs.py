@@ -187,3 +187,43 @@ def test_a_service_goes_from_active_through_draining_to_inactive(ecs, task):
     assert deleted["status"] == "DRAINING"
     ecs.get_waiter("services_inactive").wait(cluster=CLUSTER, services=["brief"], WaiterConfig=quick)
     until(lambda: not ecs.list_tasks(cluster=CLUSTER, serviceName="brief")["taskArns"])
+
+
+def test_a_provider_an_attribute_a_drained_node_and_a_deployment_s_story(platform, busybox):
+    ecs = platform.client("ecs")
+    name = f"story{uuid.uuid4().hex[:8]}"
+    ecs.create_cluster(clusterName=name)
+    group = "arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup:1:autoScalingGroupName/g"
+    ecs.create_capacity_provider(name=name, autoScalingGroupProvider={"autoScalingGroupArn": group})
+    described = ecs.describe_capacity_providers(capacityProviders=[name, "FARGATE_SPOT"])["capacityProviders"]
+    assert {p["name"]: p["status"] for p in described} == {name: "ACTIVE", "FARGATE_SPOT": "ACTIVE"}
+    ecs.delete_capacity_provider(capacityProvider=name)
+    nodes = ecs.get_paginator("list_container_instances").paginate(cluster=name).build_full_result()
+    chosen, *others = nodes["containerInstanceArns"]
+    ecs.put_attributes(cluster=name, attributes=[{"name": "stack", "value": "blue", "targetId": chosen}])
+    found = ecs.get_paginator("list_attributes").paginate(
+        cluster=name, targetType="container-instance", attributeName="stack"
+    )
+    assert [a["targetId"] for a in found.build_full_result()["attributes"]] == [chosen]
+    ecs.update_container_instances_state(cluster=name, containerInstances=others, status="DRAINING")
+    definition = ecs.register_task_definition(**sleeper(busybox) | {"family": name})["taskDefinition"]
+    ecs.create_service(
+        cluster=name, serviceName="s", taskDefinition=definition["taskDefinitionArn"], desiredCount=2, **FARGATE
+    )
+    ecs.get_waiter("services_stable").wait(cluster=name, services=["s"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    tasks = ecs.list_tasks(cluster=name, serviceName="s")["taskArns"]
+    zones = {t["availabilityZone"] for t in ecs.describe_tasks(cluster=name, tasks=tasks)["tasks"]}
+    assert len(zones) == 1
+    protected = ecs.update_task_protection(cluster=name, tasks=tasks, protectionEnabled=True)["protectedTasks"]
+    assert [t["protectionEnabled"] for t in protected] == [True, True]
+    arn = until(lambda: _deployments(ecs, name, ["SUCCESSFUL"]))[0]
+    (story,) = ecs.describe_service_deployments(serviceDeploymentArns=[arn])["serviceDeployments"]
+    revision = story["targetServiceRevision"]["arn"]
+    (shown,) = ecs.describe_service_revisions(serviceRevisionArns=[revision])["serviceRevisions"]
+    assert shown["taskDefinition"] == definition["taskDefinitionArn"]
+    ecs.delete_service(cluster=name, service="s", force=True)
+
+
+def _deployments(ecs, cluster: str, status: list[str]) -> list[str]:
+    answer = ecs.list_service_deployments(cluster=cluster, service="s", status=status)
+    return [deployment["serviceDeploymentArn"] for deployment in answer["serviceDeployments"]]
