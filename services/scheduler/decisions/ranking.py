@@ -49,7 +49,8 @@ class Batch:
             fitting = ledger.suiting(demand.expressions, fitting)
         # What is decided by attributes alone was decided, and stays so while this batch is placed.
         self._again = replace(demand, expressions=()) if steady else demand
-        fitting = [node for node in fitting if refuses(node, self._again, ledger.usage(node.name)) is None]
+        usage, again = ledger.usage, self._again
+        fitting = [node for node in fitting if refuses(node, again, usage(node.name)) is None]
         # A node of the very kind that is asked for comes first; the others are for what these have no room for.
         exact = [node for node in fitting if node.kind == kind]
         others = [node for node in fitting if node.kind != kind] if len(exact) < len(fitting) else []
@@ -83,6 +84,8 @@ class Batch:
 def _level(nodes: list[Candidate], holders: Holders, steps: Steps, ranking: _Ranking) -> _Branches | _Heap:
     if steps and steps[0][0] == "spread" and steps[0][1] not in _INSTANCE:
         return _Branches(nodes, holders, steps, ranking)
+    if len(steps) == 1 and steps[0][0] == "spread":
+        steps = ()  # every rank ends with the node's own tasks of the group
     return _Heap(nodes, holders, steps, ranking)
 
 
@@ -174,7 +177,9 @@ class _Ranking:
 
     def __init__(self, demand: Demand, ledger: Ledger, seed: str) -> None:
         self._demand = demand
+        self._group = demand.group
         self._ledger = ledger
+        self._usage = ledger.usage
         self._seed = seed
         self._drawn: dict[str, tuple[int, float]] = {}
 
@@ -184,8 +189,8 @@ class _Ranking:
 
     def of(self, node: Candidate, steps: Sequence[tuple[str, str]], counts: dict[str, Counter[str]]) -> Rank:
         """The node's rank now. The name ends it, so no two nodes have the same."""
-        used = self._ledger.usage(node.name)
-        own = used.groups.get(self._demand.group, 0)
+        used = self._usage(node.name)
+        own = used.groups.get(self._group, 0)
         cpu = used.cpu / node.cpu if node.cpu else 1.0
         memory = used.memory / node.memory if node.memory else 1.0
         last = (own, cpu if cpu > memory else memory, node.name)
