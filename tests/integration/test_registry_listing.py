@@ -72,3 +72,21 @@ async def test_referrers_by_type_and_status_in_pages(registry):
         assert {each["digest"] for each in listed} == {digests[kind] for kind in kinds}
     bad = {"repositoryName": "shop", "subjectId": {"imageDigest": "sha256:no"}}
     assert await ecr.refused("list_image_referrers", **bad) == "InvalidParameterException"
+
+
+async def test_immutable_tags_are_refused_on_push_but_for_those_excluded(registry):
+    filters = [{"filterType": "WILDCARD", "filter": "dev-*"}]
+    await registry.aws(
+        "PutImageTagMutability",
+        repositoryName="shop",
+        imageTagMutability="IMMUTABLE_WITH_EXCLUSION",
+        imageTagMutabilityExclusionFilters=filters,
+    )
+    one, two = small_image((b"one",)), small_image((b"two",))
+    for tag in ("v1", "dev-1"):
+        assert (await registry.push_image("shop", one, tag)).status == 201
+    assert (await registry.push_image("shop", two, "v1")).said == (400, "TAG_INVALID")
+    assert (await registry.push_image("shop", one, "v1")).said == (400, "TAG_INVALID")
+    assert (await registry.push_image("shop", two, "dev-1")).status == 201
+    assert (await registry.ask("GET", "shop/manifests/v1")).body == one.manifest
+    assert (await registry.ask("GET", "shop/manifests/dev-1")).body == two.manifest
