@@ -147,6 +147,21 @@ def test_the_tasks_of_a_node_that_stalls_move_and_its_agent_ends_them_when_it_go
     assert all(t["stoppedReason"] for t in served.tasks("STOPPED"))
 
 
+def test_a_gateway_whose_authority_is_damaged_does_not_start_and_names_the_file(platform):
+    gateway, certificate = platform["app_runner_gateway"], platform.data / "app_runner_gateway" / "ca.pem"
+    whole = certificate.read_bytes()
+    gateway.kill()
+    try:
+        certificate.write_bytes(b"no certificate")
+        gateway.start()
+        until(lambda: not gateway.pid, 60)
+        assert f"{certificate}" in gateway.last_words()
+    finally:
+        certificate.write_bytes(whole)
+        gateway.kill()
+        platform.restart("app_runner_gateway")
+
+
 class asked_all_the_time:
     """Asks again and again in a thread; gives the list of all answers, what went wrong among them."""
 
