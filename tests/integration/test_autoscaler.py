@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.autoscaler.adapters.others import SchedulerCounts
+from services.shared.leases import Lease
 from tests.builders.scaling import WEB, Stage, until
 
 
@@ -225,3 +226,15 @@ async def test_a_service_that_is_gone_is_left_alone_and_nats_may_come_and_go(sta
     await stage.monitor.says("CPUUtilization", 900.0)
     await until(lambda: all(a.ended_at for a in app.world.activities.records()))
     assert {a.after for a in app.world.activities.records() if not a.not_scaled} == {3}
+
+
+async def test_one_that_stalled_for_longer_than_its_lease_scales_nothing(stage):
+    app = await registered(stage, lease_ttl_s=3600.0)
+    await until(lambda: app.leader.leading)
+    slept = lambda: time.time() + 3601  # noqa: E731
+    app.leader._lease._clock = slept
+    other = Lease(await stage.platform.bus("autoscaler"), "scaling", "a2", ttl_s=3600.0, clock=slept)
+    await asyncio.wait_for(other.acquire(), 30)
+    await stage.call("register_scalable_target", **WEB, MinCapacity=3, MaxCapacity=5)
+    await asyncio.sleep(1.5)  # longer than it waits before it looks again
+    assert (stage.desired(), await stage.activities()) == (1, [])

@@ -77,7 +77,7 @@ class Leader:
             log.info("leader.ended")
 
     async def _lead(self) -> None:
-        self._rounds = Rounds(self._world, self._scaling, self._metrics, self._settings)
+        self._rounds = Rounds(self._world, self._scaling, self._metrics, self._settings, lambda: self._lease.held)
         work = asyncio.ensure_future(self._rounds.run())
         keeping = asyncio.ensure_future(self._lease.keep())
         try:

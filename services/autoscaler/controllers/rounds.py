@@ -7,7 +7,7 @@ monitor for all targets of a round; no timer runs that nobody needs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -45,10 +45,19 @@ RETELL_S = 3600.0
 
 
 class Rounds:
-    """One term of a leader. `heard` and `metrics_came` are told from outside; `run` works until there is no target."""
+    """One term of a leader. `heard` and `metrics_came` are told from outside; `run` works until there is no target.
+    `leads` says whether the lease is held: one that stalled finds out late that another has taken over."""
 
-    def __init__(self, world: World, scaling: Scaling, metrics: Metrics, settings: AutoscalerSettings) -> None:
+    def __init__(
+        self,
+        world: World,
+        scaling: Scaling,
+        metrics: Metrics,
+        settings: AutoscalerSettings,
+        leads: Callable[[], bool],
+    ) -> None:
         self._world = world
+        self._leads = leads
         self._scaling = scaling
         self._metrics = metrics
         self._settings = settings
@@ -108,6 +117,9 @@ class Rounds:
                 if loop.time() >= next_round:
                     next_round = loop.time() + self._settings.period_s
                     self._look_at_all()
+                if not self._leads():
+                    await asyncio.sleep(RETRY_S)  # until the lease is renewed, or its keeper ends this term
+                    continue
                 marked, self._marked = list(self._marked), {}
                 self._wake.clear()
                 if marked:
