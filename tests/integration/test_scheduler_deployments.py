@@ -1,12 +1,8 @@
 """Deployments as they are told, stopped and rolled back; protection; account settings: against a real NATS."""
 
-import asyncio
-
 import msgspec
 import pytest
 
-from services.scheduler.controllers.cleaning import CleaningController
-from services.scheduler.controllers.nodes import NodeController
 from services.shared.errors import AwsError
 from tests.builders.ecs import container, register
 from tests.integration.test_scheduler import Client, Stage, ready, until, web_service
@@ -148,21 +144,3 @@ async def test_insights_are_what_the_account_wants_unless_a_cluster_says_otherwi
     assert await made("again") == [{"name": "containerInsights", "value": "enhanced"}]
     with pytest.raises(AwsError, match="must be one of"):
         await client("PutAccountSetting", name="taskLongArnFormat", value="disabled")
-
-
-@pytest.mark.parametrize("make", [lambda world: CleaningController(world, 60.0), NodeController])
-async def test_a_controller_that_is_told_something_while_it_is_cancelled_ends(stage, make):
-    app = await stage.scheduler(node_silence_s=60.0)
-    await stage.agent()
-    client = Client(app)
-    await client("CreateCluster", clusterName="gone")
-    await client("DeleteCluster", cluster="gone")
-    controller = make(app.world)
-    running = asyncio.create_task(controller.run())
-    await asyncio.sleep(0)
-    await until(lambda: controller._wake._waiters)
-    controller._wake.set()
-    await asyncio.sleep(0)
-    running.cancel()
-    await asyncio.wait([running], timeout=5)
-    assert running.cancelled()
