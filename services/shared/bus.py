@@ -170,13 +170,10 @@ class Bus:
             async with deadline:
                 self._waiting.add(deadline)
                 reply = await self.client.request(subject, payload, timeout=None, headers=headers)
-                # `asyncio.wait_for` of Python 3.11, in the client, may forget a cancellation that comes together with
-                # the reply: a loop that renews or asks would go on for ever, and who waits for its end with it.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise asyncio.CancelledError
+                _end_if_cancelled()
                 return reply
         except _AWAY as error:
+            _end_if_cancelled()
             raise StateUnavailable() from error
         finally:
             self._waiting.discard(deadline)
@@ -309,3 +306,11 @@ class Bus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _end_if_cancelled() -> None:
+    """Raises CancelledError in a task that was cancelled. The client forgets a cancellation that comes while it hands
+    over what it sends: a loop that renews or asks would go on for ever, and who waits for its end with it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

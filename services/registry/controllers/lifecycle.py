@@ -6,18 +6,17 @@ Level-triggered: a change only says which repository to look at. While nothing c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
 from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY, Repository
-from services.registry.controllers.cancelling import cancelled
 from services.registry.decisions.lifecycle import DAY_S
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.lifecycle import Lifecycle
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict, Table
+from services.shared.waiting import woken
 
 log = structlog.get_logger()
 
@@ -62,21 +61,16 @@ class LifecycleController:
         """Look at every repository with a policy once, then at those that are marked or due."""
         for record in self._repositories.records():
             self.mark(_id(record))
-        while not cancelled():
+        while True:
             self._wake.clear()
             await self._work()
-            with contextlib.suppress(TimeoutError):
-                # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the event.
-                async with asyncio.timeout(self._until_next()):
-                    await self._wake.wait()
+            await woken(self._wake, self._until_next())
 
     async def _work(self) -> None:
         now = asyncio.get_running_loop().time()
         due = [repository for repository, when in self._marked.items() if when <= now]
         due += [_id(r) for r in self._repositories.records() if r.lifecycle and self._left(r) <= 0]
         for repository in dict.fromkeys(due):
-            if cancelled():
-                return
             self._marked.pop(repository, None)
             try:
                 await self._lifecycle.evaluate(repository)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from services.registry.controllers.cancelling import cancelled
 from services.registry.handlers.pulls import PullTimes
 
 
@@ -17,7 +16,7 @@ class PullWriter:
 
     async def run(self) -> None:
         """Write until cancelled. While nobody pulls it sleeps."""
-        while not cancelled():
+        while True:
             await self._pulls.waiting.wait()
             await asyncio.sleep(self._every_s)
             await self._pulls.write()

@@ -7,7 +7,6 @@ import asyncio
 import structlog
 
 from contracts.records.registry import IMAGE, IMAGE_TAG, Image
-from services.registry.controllers.cancelling import cancelled
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.replication import Replication
 from services.shared.errors import StateUnavailable
@@ -45,10 +44,10 @@ class ReplicationController:
         """Look at all images once, then at those that are marked."""
         for image in self._images.records():
             self._mark(image)
-        while not cancelled():
+        while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._marked and not cancelled():
+            while self._marked:
                 repository, digest = next(iter(self._marked))
                 del self._marked[repository, digest]
                 try:
