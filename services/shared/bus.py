@@ -131,6 +131,15 @@ class Bus:
                 await self._micro.stop()
         with contextlib.suppress(nats.errors.Error, OSError):
             await self.client.close()
+        await self._end_reconnecting()
+
+    async def _end_reconnecting(self) -> None:
+        """A client that was looking for its server when it was closed looks on for ever if it loses the one
+        cancellation that it gets (asyncio.wait_for of Python 3.11 does), and the process can't end."""
+        looking: asyncio.Task[None] | None = getattr(self.client, "_reconnection_task", None)
+        while looking is not None and not looking.done():
+            looking.cancel()
+            await asyncio.wait([looking], timeout=0.1)
 
     def on_reconnect(self, listener: Callable[[], None]) -> None:
         """Call `listener` each time the connection is back: views resume from it."""

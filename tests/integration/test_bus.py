@@ -24,3 +24,24 @@ async def test_who_asks_again_and_again_ends_when_cancelled_whatever_it_waits_fo
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=5)
     assert done and task.cancelled()
+
+
+async def test_a_client_that_loses_its_cancellation_while_it_looks_for_its_server_ends_with_the_bus(nats_platform):
+    bus = await nats_platform.bus("scheduler")
+    looking, lost = asyncio.Event(), []
+
+    async def loses_one(server) -> None:
+        looking.set()
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            if lost:
+                raise
+            lost.append(server)
+            raise OSError("as asyncio.wait_for, the connection came to nothing in the same moment") from None
+
+    bus.client._connect_to_server = loses_one
+    await nats_platform.server.stop()
+    await looking.wait()
+    await bus.close()
+    assert lost and bus.client._reconnection_task.done()
