@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -87,6 +87,7 @@ class Bus:
         self.waiting: dict[str, int] = {}
         """By what is followed: how many messages NATS still had for it when it gave out the last one."""
         self._waiting: set[asyncio.Timeout] = set()
+        self._patience_s = REQUEST_TIMEOUT_S
         self._micro: nats.micro.Service | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -141,6 +142,15 @@ class Bus:
             looking.cancel()
             await asyncio.wait([looking], timeout=0.1)
 
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Let requests take so long for a while: a start on a busy machine has nobody to tell to try again."""
+        before, self._patience_s = self._patience_s, seconds
+        try:
+            yield
+        finally:
+            self._patience_s = before
+
     def on_reconnect(self, listener: Callable[[], None]) -> None:
         """Call `listener` each time the connection is back: views resume from it."""
         self._listeners.append(listener)
@@ -169,12 +179,13 @@ class Bus:
         subject: str,
         payload: bytes = b"",
         headers: dict[str, str] | None = None,
-        timeout: float = REQUEST_TIMEOUT_S,
+        timeout: float | None = None,
     ) -> Msg:
-        """A request and its reply. StateUnavailable when nobody answers, at once when the connection is lost."""
+        """A request and its reply. StateUnavailable when nobody answers in time (REQUEST_TIMEOUT_S, if nothing else is
+        said), at once when the connection is lost."""
         if not self.connected.is_set():
             raise StateUnavailable()
-        deadline = asyncio.timeout(timeout)
+        deadline = asyncio.timeout(self._patience_s if timeout is None else timeout)
         try:
             async with deadline:
                 self._waiting.add(deadline)
@@ -271,9 +282,7 @@ class Bus:
         await self._micro.add_endpoint(name=command.name, subject=command.subject, handler=handler)
         await self.client.flush()  # once this returns the server knows of it, and nobody is told that nobody answers
 
-    async def call(
-        self, command: Command[_Request, _Reply], request: _Request, timeout: float = REQUEST_TIMEOUT_S
-    ) -> _Reply:
+    async def call(self, command: Command[_Request, _Reply], request: _Request, timeout: float | None = None) -> _Reply:
         """Ask another service. Raises CommandRefused, or StateUnavailable when it does not answer."""
         with telemetry.span(f"call {command.subject}", kind="CLIENT"):
             headers = telemetry.inject({})

@@ -113,6 +113,8 @@ class App:
         return None
 
 
+START_S = 20.0
+"""How long NATS may take for one answer while a service starts."""
 _RUNNER: dict[str, Any] = {"handle_signals": False, "shutdown_timeout": 3}
 _PROTOCOL: dict[str, Any] = {"access_log": None, "keepalive_timeout": 75, "auto_decompress": False}
 
@@ -192,7 +194,8 @@ async def start_app(app: App) -> None:
     """Start an app in its own name, its spans going through its own bus."""
     with telemetry.as_service(app.name):
         telemetry.ship_through(app.name, app.host.bus)
-        await app.start()
+        with app.host.bus.patient(START_S):
+            await app.start()
         log.info("service.started")
 
 

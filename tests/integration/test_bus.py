@@ -1,6 +1,8 @@
 """What is asked over the bus, and who stops asking."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -45,3 +47,19 @@ async def test_a_client_that_loses_its_cancellation_while_it_looks_for_its_serve
     await looking.wait()
     await bus.close()
     assert lost and bus.client._reconnection_task.done()
+
+
+async def test_a_patient_bus_waits_longer_for_a_while(nats_platform):
+    bus = await nats_platform.bus("scheduler")
+    os.kill(nats_platform.server.pid, signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(3.5, os.kill, nats_platform.server.pid, signal.SIGCONT)
+    began = asyncio.get_running_loop().time()
+    with bus.patient(30):
+        await bus.api("STREAM.INFO.STATE_SCHEDULER")
+    assert asyncio.get_running_loop().time() - began > 3.4
+    os.kill(nats_platform.server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StateUnavailable):
+            await bus.api("STREAM.INFO.STATE_SCHEDULER")
+    finally:
+        os.kill(nats_platform.server.pid, signal.SIGCONT)
