@@ -20,7 +20,7 @@ from tests.docker.platforms import IMAGE, ROOT, ContainerPlatform, free_port, ru
 
 pytestmark = pytest.mark.docker
 
-STAY = {"Delay": 1, "MaxAttempts": 60}
+STAY = {"Delay": 1, "MaxAttempts": 120}
 AGENTS = {"agent-a", "agent-b", "agent-c"}
 SERVICES = {
     "nats",
@@ -117,7 +117,7 @@ def test_every_service_becomes_healthy(compose: Compose) -> None:
         return set(states) == SERVICES and set(states.values()) == {"healthy"}
 
     try:
-        until(healthy, 60, every=0.5)
+        until(healthy, 150, every=0.5)
     except AssertionError:
         ill = sorted(name for name, state in compose.states().items() if state != "healthy" and name != "provision")
         pytest.fail(f"not healthy: {ill}\n" + compose("logs", "--no-color", "--tail", "8", *ill, check=False), False)
