@@ -4,13 +4,18 @@ import msgspec
 
 from contracts.rpc.command import Command
 
+ECS_TASKS = "ecs-tasks.amazonaws.com"
+APP_RUNNER_TASKS = "tasks.apprunner.amazonaws.com"
+
 
 class IssueSession(msgspec.Struct, kw_only=True, frozen=True):
-    """A session of a role for a task. The agent asks; `duration_s` is bounded by identity."""
+    """A session of a role for a task. The agent asks; `duration_s` is bounded by identity. `service` is the principal
+    that the role must trust: ECS_TASKS or APP_RUNNER_TASKS, no other."""
 
     role_arn: str
     session_name: str
     duration_s: int = 3600
+    service: str = ECS_TASKS
 
 
 class Session(msgspec.Struct, kw_only=True, frozen=True):
@@ -25,7 +30,7 @@ class Session(msgspec.Struct, kw_only=True, frozen=True):
 
 class ResolveSecrets(msgspec.Struct, kw_only=True, frozen=True):
     """The values of a task's `secrets`, read as its execution role. `values_from` are as in the task definition.
-    `public_key` (X25519, base64) is the asker's: the values are sealed to it."""
+    `public_key` (X25519, base64) is the asker's: the values are sealed to it. `service` as in IssueSession."""
 
     role_arn: str
     task: str
@@ -33,6 +38,7 @@ class ResolveSecrets(msgspec.Struct, kw_only=True, frozen=True):
     region: str
     values_from: list[str]
     public_key: str
+    service: str = ECS_TASKS
 
 
 class ResolvedSecrets(msgspec.Struct, kw_only=True, frozen=True):

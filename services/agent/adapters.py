@@ -16,6 +16,7 @@ from contracts.records.scheduler import Task
 from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS, IssueSession, ResolveSecrets, Session
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.agent.decisions.members import PlanError
+from services.agent.decisions.metadata import principal
 from services.agent.ports import CannotPullContainerError, Image, RegistryAuth, RegistryAway, Runtime
 from services.agent.settings import AgentSettings
 from services.shared.bus import Bus, CommandRefused
@@ -144,13 +145,13 @@ class Sessions:
         self._held: dict[tuple[str, str], Session] = {}
         self._asking: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def of(self, role_arn: str, task_id: str) -> Session:
+    async def of(self, role_arn: str, task: Task) -> Session:
         """A session with at least ten minutes left. Raises CommandRefused, StateUnavailable."""
-        key = (role_arn, task_id)
+        key = (role_arn, task.id)
         async with self._asking.setdefault(key, asyncio.Lock()):
             held = self._held.get(key)
             if held is None or held.expires_at - self._clock() < RENEW_BEFORE_S:
-                request = IssueSession(role_arn=role_arn, session_name=task_id)
+                request = IssueSession(role_arn=role_arn, session_name=task.id, service=principal(task))
                 held = self._held[key] = await self._bus.call(ISSUE_SESSION, request)
         return held
 
@@ -181,6 +182,7 @@ class Secrets:
             region=task.region,
             values_from=sorted(set(values_from)),
             public_key=base64.b64encode(asker.public).decode(),
+            service=principal(task),
         )
         try:
             reply = await self._bus.call_again(RESOLVE_SECRETS, request, within_s=self._wait_s)

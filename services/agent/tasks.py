@@ -399,4 +399,4 @@ class TaskRunner:
 
     async def session(self) -> Session:
         """Credentials of the task's role. Raises CommandRefused, StateUnavailable."""
-        return await self._node.sessions.of(self.plan.task_role_arn, self.task.id)
+        return await self._node.sessions.of(self.plan.task_role_arn, self.task)

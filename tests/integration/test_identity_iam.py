@@ -1,6 +1,7 @@
 """Roles, policies and sessions, asked by boto3 as anybody would."""
 
 import asyncio
+import base64
 import json
 
 import msgspec
@@ -8,12 +9,20 @@ import pytest
 from botocore.exceptions import ClientError
 
 from contracts.records.identity import ACCESS_KEY
-from contracts.rpc.identity import ISSUE_SESSION, IssueSession
+from contracts.rpc.identity import (
+    APP_RUNNER_TASKS,
+    ECS_TASKS,
+    ISSUE_SESSION,
+    RESOLVE_SECRETS,
+    IssueSession,
+    ResolveSecrets,
+)
 from services.identity.adapters import read_credentials
 from services.identity.app import CREDENTIALS_FILE, IdentityApp
 from services.identity.settings import IdentitySettings
 from services.shared.bus import CommandRefused
 from services.shared.runner import Host, HttpServer, start_app, stop_app
+from services.shared.sealing import Asker
 from services.shared.state import Store
 from tests.integration.test_identity import client
 
@@ -251,6 +260,31 @@ async def test_a_task_gets_no_session_of_a_role_that_is_not_there_or_does_not_tr
     arn = f"arn:aws:iam::000000000000:role/{name}"
     with pytest.raises(CommandRefused, match=words):
         await agent.call(ISSUE_SESSION, IssueSession(role_arn=arn, session_name="t"))
+
+
+@pytest.mark.parametrize("trusted", [ECS_TASKS, APP_RUNNER_TASKS])
+async def test_a_task_gets_a_session_of_a_role_that_trusts_its_own_service_alone(door, nats_platform, trusted):
+    arn = await door.role("shop", trust=trusting(Service=trusted))
+    agent = await nats_platform.bus("agent")
+    asked = IssueSession(role_arn=arn, session_name="t", service=trusted)
+    assert (await agent.call(ISSUE_SESSION, asked)).role_arn == arn
+    (other,) = {ECS_TASKS, APP_RUNNER_TASKS} - {trusted}
+    with pytest.raises(CommandRefused, match=f"it does not let {other} assume it"):
+        await agent.call(ISSUE_SESSION, msgspec.structs.replace(asked, service=other))
+    secrets = ResolveSecrets(
+        role_arn=arn, task="t", account="000000000000", region="us-east-1", values_from=[],
+        public_key=base64.b64encode(Asker().public).decode(), service=trusted,
+    )  # fmt: skip
+    assert (await agent.call(RESOLVE_SECRETS, secrets)).sealed
+    with pytest.raises(CommandRefused, match=f"it does not let {other} assume it"):
+        await agent.call(RESOLVE_SECRETS, msgspec.structs.replace(secrets, service=other))
+
+
+async def test_no_other_service_gets_a_session_even_of_a_role_that_trusts_it(door, nats_platform):
+    arn = await door.role("shop", trust=trusting(Service="ec2.amazonaws.com"))
+    agent = await nats_platform.bus("agent")
+    with pytest.raises(CommandRefused, match=r"'ec2.amazonaws.com' has no tasks"):
+        await agent.call(ISSUE_SESSION, IssueSession(role_arn=arn, session_name="t", service="ec2.amazonaws.com"))
 
 
 async def test_a_session_that_is_over_is_refused_at_once(door, nats_platform):

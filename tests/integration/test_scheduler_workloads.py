@@ -106,3 +106,29 @@ async def test_what_can_not_run_is_refused(stage, running):
         with pytest.raises(AwsError):
             await workloads.put(request)
     assert len(app.world.services) == 0
+
+
+async def test_nothing_else_is_made_or_run_in_the_cluster_of_the_workloads(stage, running):
+    app, workloads = running
+    client = Client(app)
+    with pytest.raises(AwsError, match="reserved for App Runner"):
+        await client("CreateCluster", clusterName=WORKLOADS_CLUSTER)
+    await workloads.put(put())
+    await client("RegisterTaskDefinition", family="own", **definition())
+    own = {"cluster": WORKLOADS_CLUSTER, "taskDefinition": "own"}
+    arn = "arn:aws:ecs:us-east-1:000000000000:cluster/" + WORKLOADS_CLUSTER
+    for operation, members in (
+        ("RunTask", own),
+        ("RunTask", {**own, "cluster": arn}),
+        ("StartTask", {**own, "containerInstances": ["n1"]}),
+        ("CreateService", {**own, "serviceName": "own", "desiredCount": 1}),
+        ("UpdateService", {**own, "service": "shop-1"}),
+        ("DeleteService", {"cluster": WORKLOADS_CLUSTER, "service": "shop-1", "force": True}),
+        ("DeleteCluster", {"cluster": WORKLOADS_CLUSTER}),
+        ("UpdateClusterSettings", {"cluster": WORKLOADS_CLUSTER, "settings": []}),
+    ):
+        with pytest.raises(AwsError) as refused:
+            await client(operation, **members)
+        assert (operation, refused.value.code) == (operation, "ClusterNotFoundException")
+    await until(lambda: counts(stage) == [1, 1])
+    assert {s.name for s in app.world.services.records()} == {"shop-1"}

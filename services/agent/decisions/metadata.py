@@ -10,7 +10,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from contracts.rpc.identity import Session
+from contracts.records.scheduler import Task
+from contracts.rpc.identity import APP_RUNNER_TASKS, ECS_TASKS, Session
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.agent.decisions.plan import ContainerPlan, TaskPlan, bindings, cluster_arn, container_labels, task_arn
 from services.agent.decisions.status import Run
 from services.agent.values import Sandbox, Stats
@@ -123,6 +125,11 @@ def docker_stats(container: ContainerPlan, stats: Stats) -> dict[str, Any]:
         "memory_stats": {"usage": stats.memory_bytes, "limit": stats.memory_limit_bytes},
         "networks": {"eth0": {"rx_bytes": stats.network_rx_bytes, "tx_bytes": stats.network_tx_bytes}},
     }
+
+
+def principal(task: Task) -> str:
+    """The service that a task's roles must trust. Users have no tasks of their own in the workloads' cluster."""
+    return APP_RUNNER_TASKS if task.cluster == WORKLOADS_CLUSTER else ECS_TASKS
 
 
 def credentials(session: Session) -> dict[str, str]:

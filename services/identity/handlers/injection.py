@@ -40,7 +40,7 @@ class Injection:
     async def resolve(self, request: ResolveSecrets) -> ResolvedSecrets:
         """All values, sealed to the asker. Raises AwsError in the words that ECS gives as the reason."""
         try:
-            role = self._sessions.role_of_task(request.role_arn)
+            role = self._sessions.role_of_task(request.role_arn, request.service)
         except AwsError as error:
             raise AwsError("ResourceInitializationError", _unable(error.message)) from None
         found = {text: self._value(request, role, text) for text in dict.fromkeys(request.values_from)}

@@ -7,19 +7,21 @@ from collections.abc import Iterable
 import structlog
 
 from contracts.records.identity import ACCESS_KEY, ROLE, AccessKey, Role
-from contracts.rpc.identity import IssueSession, Session
+from contracts.rpc.identity import APP_RUNNER_TASKS, ECS_TASKS, IssueSession, Session
 from services.identity.decisions import Choose, parse_role_arn, session_key
 from services.shared.authorization import Authorization, denied, request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.clock import Clock
 from services.shared.errors import AccessDenied
 from services.shared.policies import ALLOW, EXPLICIT_DENY, TRUST, Principal, Question, parse, trusts
-from services.shared.policies.demands import TASKS_SERVICE, Demand
+from services.shared.policies.demands import Demand
 from services.shared.state import Store
 
 log = structlog.get_logger()
 
 ASSUME, TAG = "sts:AssumeRole", "sts:TagSession"
+_CALLED = {ECS_TASKS: "ECS", APP_RUNNER_TASKS: "App Runner"}
+"""The services whose tasks may have a role, as refusals call them."""
 
 
 class Sessions:
@@ -31,24 +33,27 @@ class Sessions:
         self._clock = clock
         self._choose = choose
 
-    def role_of_task(self, role_arn: str) -> Role:
-        """A role that ECS tasks may have. Raises AccessDenied when there is none such, or it does not trust them."""
+    def role_of_task(self, role_arn: str, service: str) -> Role:
+        """A role that tasks of this service principal may have. Raises AccessDenied when there is none such, it does
+        not trust them, or the principal is none that has tasks."""
+        called = _CALLED.get(service)
+        if called is None:
+            raise AccessDenied(f"'{service}' has no tasks that a role could be given to.")
         account, name = parse_role_arn(role_arn)
         role = self._store.table(ROLE).record(account, name)
-        service = Principal(service=TASKS_SERVICE)
         question = Question(ASSUME, role_arn, {"aws:sourceaccount": (account,)})
         if role is None or role.arn != role_arn:
-            raise AccessDenied(f"ECS was unable to assume the role '{role_arn}': the role does not exist.")
-        if trusts(parse(role.trust, TRUST), service, question)[0] != ALLOW:
+            raise AccessDenied(f"{called} was unable to assume the role '{role_arn}': the role does not exist.")
+        if trusts(parse(role.trust, TRUST), Principal(service=service), question)[0] != ALLOW:
             raise AccessDenied(
-                f"ECS was unable to assume the role '{role_arn}' that was provided for this task. Please verify that "
-                f"the role being passed has the proper trust relationship: it does not let {TASKS_SERVICE} assume it."
+                f"{called} was unable to assume the role '{role_arn}' that was provided for this task. Please verify "
+                f"that the role being passed has the proper trust relationship: it does not let {service} assume it."
             )
         return role
 
     async def for_task(self, request: IssueSession) -> Session:
         """Temporary credentials of a task's role; in force at every door within milliseconds of the reply."""
-        role = self.role_of_task(request.role_arn)
+        role = self.role_of_task(request.role_arn, request.service)
         key = await self._issue(
             session_key(role, request.session_name, request.duration_s, self._clock(), self._choose)
         )

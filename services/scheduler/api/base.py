@@ -8,6 +8,7 @@ import msgspec
 
 from contracts.aws import ecs
 from contracts.records.scheduler import Cluster, TaskDefinition
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.scheduler.adapters import World
 from services.scheduler.decisions.names import cluster_name, family_and_revision
 from services.scheduler.handlers import CLUSTER_NOT_FOUND, active_cluster
@@ -38,9 +39,21 @@ class EcsBase(AwsService):
         return cluster
 
     async def _used_cluster(self, context: RequestContext, reference: str | None) -> Cluster:
-        """The ACTIVE cluster that a request wants to use; `default` may come into being."""
+        """The ACTIVE cluster that a request wants to use; `default` may come into being. The workloads' cluster is
+        nobody's to use: what runs there is given App Runner's roles."""
         self.world.require_connection()
-        return await active_cluster(self.world, context.account, context.region, cluster_name(reference))
+        name = cluster_name(reference)
+        if name == WORKLOADS_CLUSTER:
+            raise AwsError(*CLUSTER_NOT_FOUND)
+        return await active_cluster(self.world, context.account, context.region, name)
+
+    def _own_cluster(self, context: RequestContext, reference: str | None) -> Cluster:
+        """The ACTIVE cluster that a request changes something in; not the workloads'. Raises
+        ClusterNotFoundException."""
+        cluster = self._seen_cluster(context, reference)
+        if cluster.name == WORKLOADS_CLUSTER:
+            raise AwsError(*CLUSTER_NOT_FOUND)
+        return cluster
 
     def _definition(self, context: RequestContext, reference: str) -> TaskDefinition | None:
         """The revision that a reference means; without a number the latest ACTIVE one."""

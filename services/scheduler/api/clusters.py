@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from contracts.aws import ecs
 from contracts.kinds import Key
 from contracts.records.scheduler import CLUSTER, Cluster
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.scheduler.adapters import World
 from services.scheduler.api.account_settings import setting_of
 from services.scheduler.api.base import EcsBase, wire
@@ -44,6 +45,8 @@ class Clusters(EcsBase):
         name = request.cluster_name or names.DEFAULT_CLUSTER
         if not names.NAME.match(name):
             raise AwsError("InvalidParameterException", "Identifier is invalid for Cluster.")
+        if name == WORKLOADS_CLUSTER:
+            raise AwsError("InvalidParameterException", f"The cluster name {name} is reserved for App Runner.")
         self._check_capacity(
             context, request.capacity_providers or [], wire(request.default_capacity_provider_strategy or [])
         )
@@ -103,7 +106,7 @@ class Clusters(EcsBase):
         self, context: RequestContext, request: ecs.DeleteClusterRequest
     ) -> ecs.DeleteClusterResponse:
         """Make a cluster INACTIVE; refused while it has services or tasks."""
-        cluster = self._seen_cluster(context, request.cluster)
+        cluster = self._own_cluster(context, request.cluster)
         key = CLUSTER.key_of(cluster)
         if any(s.status != "INACTIVE" for s in self.world.services.records(*key)):
             raise AwsError(
@@ -118,7 +121,7 @@ class Clusters(EcsBase):
         self, context: RequestContext, request: ecs.UpdateClusterRequest
     ) -> ecs.UpdateClusterResponse:
         """Change settings, configuration or Service Connect defaults; what is not given stays."""
-        cluster = self._seen_cluster(context, request.cluster)
+        cluster = self._own_cluster(context, request.cluster)
         changed = {k: v for k, v in wire(request).items() if k != "cluster"}
         updated = await self._update(cluster, "cluster.changed.v1", changed=changed)
         return ecs.UpdateClusterResponse(cluster=self._cluster_shape(updated, {"SETTINGS", "CONFIGURATIONS"}))
@@ -127,7 +130,7 @@ class Clusters(EcsBase):
         self, context: RequestContext, request: ecs.UpdateClusterSettingsRequest
     ) -> ecs.UpdateClusterSettingsResponse:
         """Change the settings."""
-        cluster = self._seen_cluster(context, request.cluster)
+        cluster = self._own_cluster(context, request.cluster)
         updated = await self._update(cluster, "cluster.changed.v1", changed={"settings": wire(request.settings)})
         return ecs.UpdateClusterSettingsResponse(cluster=self._cluster_shape(updated, {"SETTINGS"}))
 
@@ -135,7 +138,7 @@ class Clusters(EcsBase):
         self, context: RequestContext, request: ecs.PutClusterCapacityProvidersRequest
     ) -> ecs.PutClusterCapacityProvidersResponse:
         """Replace the capacity providers and the default strategy."""
-        cluster = self._seen_cluster(context, request.cluster)
+        cluster = self._own_cluster(context, request.cluster)
         strategy = wire(request.default_capacity_provider_strategy)
         self._check_capacity(context, request.capacity_providers, strategy)
         changed = {"capacityProviders": request.capacity_providers, "defaultCapacityProviderStrategy": strategy}

@@ -96,7 +96,7 @@ class Services(EcsBase):
         self, context: RequestContext, request: ecs.UpdateServiceRequest
     ) -> ecs.UpdateServiceResponse:
         """Change a service; a new deployment begins when what its tasks are made of has changed, or is forced to."""
-        cluster = self._seen_cluster(context, request.cluster)
+        cluster = self._own_cluster(context, request.cluster)
         changes = {k: v for k, v in wire(request).items() if k not in _OWN}
         rules.check(changes, self.world.providers_of(context.account, context.region))
         definition = self._runnable(context, request.task_definition) if request.task_definition else None
@@ -131,7 +131,7 @@ class Services(EcsBase):
         self, context: RequestContext, request: ecs.DeleteServiceRequest
     ) -> ecs.DeleteServiceResponse:
         """Let a service drain; with `force` also one that is scaled above 0. It is INACTIVE when its tasks are gone."""
-        cluster = self._seen_cluster(context, request.cluster)
+        cluster = self._own_cluster(context, request.cluster)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":

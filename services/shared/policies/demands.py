@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from contracts.rpc.identity import APP_RUNNER_TASKS, ECS_TASKS
+
 PREFIXES = {
     "application_autoscaling": "application-autoscaling",
     "elbv2": "elasticloadbalancing",
@@ -18,7 +20,7 @@ PREFIXES = {
 """Where the IAM prefix is not the API module's name."""
 
 ANY = "*"
-TASKS_SERVICE = "ecs-tasks.amazonaws.com"
+APP_RUNNER_BUILD = "build.apprunner.amazonaws.com"
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -75,13 +77,27 @@ def _pairs(tags: Any) -> list[tuple[str, str]]:
 
 def _passed_roles(api: str, request: Any) -> Iterable[Demand]:
     """Who gives a task a role must be allowed to pass it on."""
+    if api == "apprunner":
+        yield from _roles_of_app(request)
     if api != "ecs":
         return
     for holder in (request, getattr(request, "overrides", None)):
         for member in ("task_role_arn", "execution_role_arn"):
             role = getattr(holder, member, None)
             if isinstance(role, str) and role:
-                yield Demand("iam:PassRole", role, {"iam:passedtoservice": (TASKS_SERVICE,)})
+                yield Demand("iam:PassRole", role, {"iam:passedtoservice": (ECS_TASKS,)})
+
+
+def _roles_of_app(request: Any) -> Iterable[Demand]:
+    """The role of an App Runner service's instances, and the one that its image is pulled with."""
+    access = getattr(getattr(request, "source_configuration", None), "authentication_configuration", None)
+    for holder, member, service in (
+        (getattr(request, "instance_configuration", None), "instance_role_arn", APP_RUNNER_TASKS),
+        (access, "access_role_arn", APP_RUNNER_BUILD),
+    ):
+        role = getattr(holder, member, None)
+        if isinstance(role, str) and role:
+            yield Demand("iam:PassRole", role, {"iam:passedtoservice": (service,)})
 
 
 def _texts(request: Any, *members: str) -> list[str]:

@@ -1,7 +1,10 @@
 """What a task is told of itself."""
 
+import msgspec
+import pytest
+
 from contracts.rpc.identity import Session
-from services.agent.decisions.metadata import container_metadata, credentials, task_metadata
+from services.agent.decisions.metadata import container_metadata, credentials, principal, task_metadata
 from services.agent.decisions.plan import plan_task
 from services.agent.decisions.status import Run
 from services.agent.values import Sandbox
@@ -73,3 +76,11 @@ def test_credentials_have_the_form_that_sdks_read():
         "Token": "t",
         "Expiration": "1970-01-01T00:00:00Z",
     }
+
+
+@pytest.mark.parametrize(
+    ("cluster", "expected"),
+    [("main", "ecs-tasks.amazonaws.com"), ("apprunner", "tasks.apprunner.amazonaws.com")],
+)
+def test_a_role_must_trust_the_service_whose_task_it_is(cluster, expected):
+    assert principal(msgspec.structs.replace(task(), cluster=cluster)) == expected

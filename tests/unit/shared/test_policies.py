@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.aws import ecr, ecs, logs, ssm
+from contracts.aws import apprunner, ecr, ecs, logs, ssm
 from services.shared.policies import (
     ALLOW,
     EXPLICIT_DENY,
@@ -241,6 +241,21 @@ def test_a_trust_policy_names_accounts_roles_sessions_and_services(principal, wh
 )  # fmt: skip
 def test_an_operation_demands_its_action_on_what_the_request_names(api, operation, request_, expected):
     assert [(d.action, d.resource) for d in demands(api, operation, request_, HERE)] == expected
+
+
+def test_who_gives_an_app_runner_service_its_roles_must_be_allowed_to_pass_them_to_app_runner():
+    source = apprunner.SourceConfiguration(
+        authentication_configuration=apprunner.AuthenticationConfiguration(access_role_arn="pull")
+    )
+    own = apprunner.InstanceConfiguration(instance_role_arn="run")
+    request = apprunner.CreateServiceRequest(
+        service_name="shop", source_configuration=source, instance_configuration=own
+    )
+    passed = [d for d in demands("apprunner", "CreateService", request, HERE) if d.action == "iam:PassRole"]
+    assert [(d.resource, d.context["iam:passedtoservice"]) for d in passed] == [
+        ("run", ("tasks.apprunner.amazonaws.com",)),
+        ("pull", ("build.apprunner.amazonaws.com",)),
+    ]
 
 
 def test_a_pattern_of_many_stars_takes_no_longer_than_others():
