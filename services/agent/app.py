@@ -80,6 +80,7 @@ class AgentApp(App):
         )
         self._measuring = bus.spawn(reporter.run(), f"usage.{self.node}")
         self._beating = bus.spawn(self._beat(), f"heartbeat.{self.node}")
+        bus.spawn(self._sweep_images(), f"images.{self.node}")
 
     async def stop(self) -> None:
         """Let go; containers keep running, to be adopted."""
@@ -127,6 +128,18 @@ class AgentApp(App):
                 log.warning("node.register_delayed", error=error.message)
                 await asyncio.sleep(0.2)
                 await self.host.bus.connected.wait()
+
+    async def _sweep_images(self) -> None:
+        settings = self.settings
+        while True:
+            await asyncio.sleep(settings.image_sweep_s)
+            try:
+                gone = await self.runtime.sweep_images(settings.image_idle_s, settings.images_a_sweep)
+            except (OSError, RuntimeFailure, ValueError) as error:
+                log.warning("images.not_swept", node=self.node, error=str(error))
+                continue
+            for digest in gone:
+                log.info("image.swept", node=self.node, digest=digest)
 
     async def _beat(self) -> None:
         subject = heartbeat(self.node)

@@ -112,6 +112,10 @@ class Runtime(Protocol):
     async def remove_image(self, digest: str) -> None:
         """Drop an image that no container uses."""
 
+    async def sweep_images(self, idle_s: float, most: int) -> list[str]:
+        """Drop images that no container used and nobody pulled in so many seconds; the digests of those that went, at
+        most `most`. None where images are not the platform's alone."""
+
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox:
         """Make the network of a task. Raises RuntimeFailure when no address or port is free."""
 

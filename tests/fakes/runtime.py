@@ -132,6 +132,11 @@ class FakeRuntime:
     async def remove_image(self, digest: str) -> None:
         """Nothing is kept."""
 
+    async def sweep_images(self, idle_s: float, most: int) -> list[str]:
+        """Nothing is kept; that it was asked is."""
+        self.calls.append(("sweep_images", f"{idle_s:g}"))
+        return []
+
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox:
         """An address and ports out of counters."""
         self.calls.append(("create_sandbox", spec.id))

@@ -174,6 +174,11 @@ async def test_an_agent_registers_and_beats(stage):
     assert set(heard) == {"n1"}
 
 
+async def test_an_agent_has_idle_images_swept_every_now_and_then(stage):
+    agent = await stage.agent(image_sweep_s=0.05, image_idle_s=7)
+    await until(lambda: agent.runtime.calls.count(("sweep_images", "7")) >= 2)
+
+
 async def test_a_task_with_its_image_here_is_reported_once_as_running(stage):
     await stage.agent()
     await stage.task("t1", {"name": "web", "image": "shop:1"})

@@ -9,6 +9,7 @@ import os
 import stat
 import tarfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -244,6 +245,27 @@ async def test_an_endpoint_of_ones_own_stands_for_a_host(tmp_path: Path) -> None
         name = "123456789012.dkr.ecr.us-east-1.amazonaws.com/app:1"
         assert (await store.pull(name, RegistryAuth("AWS", "token"), True)).reference == name
         await store.aclose()
+
+
+async def test_images_that_nobody_used_for_long_go_the_longest_idle_first(
+    store: ImageStore, registry: ImageRegistry
+) -> None:
+    pulled = [
+        await store.pull(registry.push("sweep/app", tag, small(tag)), None, True)
+        for tag in ("old", "older", "leased", "new")
+    ]
+    old, older, leased, new = (each.digest for each in pulled)
+    store.lease(leased, "container-1")
+    for digest, hours in ((old, 2), (older, 3), (leased, 4)):
+        at = time.time() - hours * 3600
+        os.utime(store.directory / "images" / f"{digest}.json", (at, at))
+    assert store.sweep(3600, 1) == [older]
+    assert store.sweep(3600, 5) == [old]
+    assert store.get(new) and store.get(leased)
+    store.release(leased, "container-1")
+    assert store.sweep(3600, 5) == []  # it was used until just now
+    again = await store.pull(pulled[0].reference, None, False)
+    assert store.get(again.digest)
 
 
 async def test_an_image_in_use_stays_and_layers_of_others_stay(store: ImageStore, registry: ImageRegistry) -> None:

@@ -103,6 +103,10 @@ class DockerRuntime:
         """As the port says. Raises RuntimeFailure while a container uses it."""
         await self._images.remove(digest)
 
+    async def sweep_images(self, idle_s: float, most: int) -> list[str]:
+        """As the port says: nothing. Which of an engine's images are somebody else's can't be told."""
+        return []
+
     # Sandboxes
 
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox:

@@ -124,6 +124,10 @@ class OciRuntime:
         """See `Runtime.remove_image`. Raises RuntimeFailure while a container uses it."""
         await self._run(self._images.remove, digest)
 
+    async def sweep_images(self, idle_s: float, most: int) -> list[str]:
+        """See `Runtime.sweep_images`."""
+        return await self._run(self._images.sweep, idle_s, most)
+
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox:
         """See `Runtime.create_sandbox`."""
         return await self._run(self._sandboxes.create, spec)

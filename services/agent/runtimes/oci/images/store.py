@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import platform
@@ -121,7 +122,7 @@ class ImageStore:
     def get(self, digest: str) -> StoredImage:
         """Raises CannotPullContainerError when it is not here."""
         try:
-            return msgspec.json.decode((self.directory / "images" / f"{digest}.json").read_bytes(), type=StoredImage)
+            return msgspec.json.decode(self._image(digest).read_bytes(), type=StoredImage)
         except FileNotFoundError:
             raise CannotPullContainerError(f"image {digest} is not on this node") from None
 
@@ -137,22 +138,46 @@ class ImageStore:
     def release(self, digest: str, owner: str) -> None:
         """The container is gone."""
         (self.directory / "leases" / digest / owner).unlink(missing_ok=True)
+        self._used(digest)
+
+    def _used(self, digest: str) -> None:
+        """The file of an image says by its time when somebody last asked for it or let go of it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._image(digest))
+
+    def _image(self, digest: str) -> Path:
+        return self.directory / "images" / f"{digest}.json"
+
+    def sweep(self, idle_s: float, most: int) -> list[str]:
+        """Drop the images that nobody asked for and no container used in so many seconds, the longest idle first; the
+        digests of those that went, at most `most`."""
+        before, gone = time.time() - idle_s, []
+        aged = sorted((path.stat().st_mtime, path.stem) for path in self.directory.glob("images/*.json"))
+        for used_at, digest in aged:
+            if used_at > before or len(gone) == most:
+                break
+            with contextlib.suppress(RuntimeFailure):
+                gone += [digest] * self.remove(digest, idle_since=before)
+        return gone
 
     def leases(self, prefix: str) -> list[tuple[str, str]]:
         """What owners with this prefix hold: (digest, owner)."""
         return [(path.parent.name, path.name) for path in self.directory.glob(f"leases/*/{prefix}*")]
 
-    def remove(self, digest: str) -> None:
-        """Drop an image and the layers no other image has. Raises RuntimeFailure while containers use it."""
+    def remove(self, digest: str, idle_since: float | None = None) -> bool:
+        """Drop an image and the layers no other image has, unless it was used since; whether it went. Raises
+        RuntimeFailure while containers use it."""
         with locked(self.directory / "locks" / "store"):
             try:
                 stored = self.get(digest)
             except CannotPullContainerError:
-                return
+                return False
+            if idle_since is not None and self._image(digest).stat().st_mtime > idle_since:
+                return False
             leases = self.directory / "leases" / digest
             if leases.is_dir() and any(leases.iterdir()):
                 raise RuntimeFailure(f"image {digest} is used by a container")
-            (self.directory / "images" / f"{digest}.json").unlink()
+            self._image(digest).unlink()
             shutil.rmtree(leases, ignore_errors=True)
             others = [self.get(path.stem) for path in self.directory.glob("images/*.json")]
             kept = {layer for other in others for layer in other.layers}
@@ -165,6 +190,7 @@ class ImageStore:
                     file.unlink(missing_ok=True)
         for path in filter(None, doomed):
             shutil.rmtree(path, ignore_errors=True)
+        return True
 
     async def _run(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
@@ -196,7 +222,9 @@ class ImageStore:
         try:
             file = self.directory / "references" / f"{_key(str(name))}.json"
             digest = msgspec.json.decode(file.read_bytes(), type=_Reference).digest
-            return self.get(digest).image
+            image = self.get(digest).image
+            self._used(digest)
+            return image
         except (FileNotFoundError, CannotPullContainerError):
             return None
 
@@ -276,7 +304,7 @@ class ImageStore:
             missing = [layer for layer in stored.layers if not (self.layers / layer).is_dir()]
             if missing:
                 raise CannotPullContainerError(f"{name}: removed by another while it was pulled")
-            _write_new(self.directory / "images" / f"{stored.image.digest}.json", msgspec.json.encode(stored))
+            _write_new(self._image(stored.image.digest), msgspec.json.encode(stored))
             known = _Reference(str(name), stored.image.digest)
             _write_new(self.directory / "references" / f"{_key(str(name))}.json", msgspec.json.encode(known))
 
