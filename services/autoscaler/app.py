@@ -37,8 +37,9 @@ class AutoscalerApp(App):
         """Read the world, open the door, want the lease if there is something to scale."""
         host, settings = self.host, self._settings
         self.world, self._keys = await asyncio.gather(World.open(host.bus, host.clock), KeyRing.open(host.bus))
-        self.aws_services = [ApplicationAutoScaling(self.world)]
-        self._door = AwsDoor(host, self.aws_services, self._keys)
+        api = ApplicationAutoScaling(self.world)
+        self.aws_services = [api]
+        self._door = AwsDoor(host, self.aws_services, self._keys, api.complete)
         self.aws_server = self._door.server
         lease = Lease(host.bus, "scaling", host.instance, ttl_s=settings.lease_ttl_s, clock=host.clock)
         scaling = Scaling(self.world, SchedulerCounts(host.bus))

@@ -2,9 +2,11 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from services.shared.policies.demands import Demand
 from tests.builders.scaling import WEB, Stage
 
 WRONG = "rds:cluster:ReadReplicaCount"
@@ -216,3 +218,13 @@ async def test_listings_come_in_pages_for_boto3_s_paginators(stage):
         return [[a["ScheduledActionName"] for a in page["ScheduledActions"]] for page in pages]
 
     assert await asyncio.to_thread(names) == [["a0", "a1"], ["a2", "a3"], ["a4"]]
+
+
+async def test_what_a_request_demands_is_completed_with_the_target_that_it_means(stage):
+    arn = (await register(stage))["ScalableTargetARN"]
+    api, context = stage.apps[-1].aws_services[0], SimpleNamespace(account="000000000000", region="us-east-1")
+    wanted = [Demand("application-autoscaling:DeregisterScalableTarget", arn.rpartition("/")[0] + "/*")]
+    known = SimpleNamespace(resource_id=WEB["ResourceId"])
+    other = SimpleNamespace(resource_id="service/default/other")
+    assert [d.resource for d in api.complete(context, known, wanted)] == [arn]
+    assert api.complete(context, other, wanted) == wanted

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.aws import application_autoscaling as aas
 from contracts.kinds import Key
 from contracts.records.autoscaler import ScalableTarget
 from services.autoscaler.adapters.world import World
-from services.autoscaler.decisions.names import DIMENSION, check_kind, invalid, where
+from services.autoscaler.decisions.names import DIMENSION, check_kind, invalid, target_arn, where
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 from services.shared.errors import AwsError
+from services.shared.policies.demands import Demand
 
 
 def wire(value: Any) -> Any:
@@ -28,6 +30,16 @@ class AutoScalingBase(AwsService):
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    def complete(self, context: RequestContext, request: Any, wanted: list[Demand]) -> list[Demand]:
+        """What a request demands, on the ARN of the target that it means: requests name the resource, policies the
+        target. One that is not registered yet stays any target."""
+        named = (context.account, context.region, getattr(request, "resource_id", None) or "", DIMENSION)
+        target = self.world.targets.record(*named)
+        if target is None:
+            return wanted
+        arn = target_arn(target)
+        return [replace(d, resource=arn) if d.resource.endswith(":scalable-target/*") else d for d in wanted]
 
     def key(self, context: RequestContext, request: Any) -> Key:
         """The key of the target that a request names. Raises ValidationException."""

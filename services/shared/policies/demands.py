@@ -21,6 +21,7 @@ PREFIXES = {
 
 ANY = "*"
 APP_RUNNER_BUILD = "build.apprunner.amazonaws.com"
+_SCALING = "application-autoscaling.amazonaws.com"
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -55,16 +56,38 @@ def demands(api: str, operation: str, request: Any, place: Place) -> list[Demand
 
 
 def _conditions(api: str, request: Any, place: Place) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    cluster = getattr(request, "cluster", None)
-    if api == "ecs" and isinstance(cluster, str):
-        found["ecs:cluster"] = (_cluster(cluster, place),)
+    keys = _KEYS.get(api)
+    found = {key: (value,) for key, value in keys(request, place) if value} if keys is not None else {}
     tags = getattr(request, "tags", None)
     pairs = _pairs(tags)
     if pairs:
         found |= {f"aws:requesttag/{key.lower()}": (value,) for key, value in pairs}
         found["aws:tagkeys"] = tuple(key for key, _ in pairs)
     return found
+
+
+def _ecs_keys(request: Any, place: Place) -> list[tuple[str, str]]:
+    """No cluster is the one called default: a policy about that one must not be passed by."""
+    if not hasattr(request, "cluster"):
+        return []
+    return [("ecs:cluster", _cluster(request.cluster or "default", place))]
+
+
+def _scaling_keys(request: Any, place: Place) -> list[tuple[str, str]]:
+    members = {"service-namespace": "service_namespace", "scalable-dimension": "scalable_dimension"}
+    return [(f"application-autoscaling:{key}", getattr(request, name, None) or "") for key, name in members.items()]
+
+
+def _metric_keys(request: Any, place: Place) -> list[tuple[str, str]]:
+    return [("cloudwatch:namespace", getattr(request, "namespace", None) or "")]
+
+
+def _map_keys(request: Any, place: Place) -> list[tuple[str, str]]:
+    members = {"namespacename": "namespace_name", "servicename": "service_name"}
+    named = [(f"servicediscovery:{key}", getattr(request, name, None) or "") for key, name in members.items()]
+    for key, member, kind in (("servicearn", "service_id", "service"), ("namespacearn", "namespace_id", "namespace")):
+        named += [(f"servicediscovery:{key}", _map_arn(kind, name, place)) for name in _texts(request, member)]
+    return named
 
 
 def _pairs(tags: Any) -> list[tuple[str, str]]:
@@ -76,26 +99,11 @@ def _pairs(tags: Any) -> list[tuple[str, str]]:
 
 
 def _passed_roles(api: str, request: Any) -> Iterable[Demand]:
-    """Who gives a task a role must be allowed to pass it on."""
-    if api == "apprunner":
-        yield from _roles_of_app(request)
-    if api != "ecs":
-        return
-    for holder in (request, getattr(request, "overrides", None)):
-        for member in ("task_role_arn", "execution_role_arn"):
-            role = getattr(holder, member, None)
-            if isinstance(role, str) and role:
-                yield Demand("iam:PassRole", role, {"iam:passedtoservice": (ECS_TASKS,)})
-
-
-def _roles_of_app(request: Any) -> Iterable[Demand]:
-    """The role of an App Runner service's instances, and the one that its image is pulled with."""
-    access = getattr(getattr(request, "source_configuration", None), "authentication_configuration", None)
-    for holder, member, service in (
-        (getattr(request, "instance_configuration", None), "instance_role_arn", APP_RUNNER_TASKS),
-        (access, "access_role_arn", APP_RUNNER_BUILD),
-    ):
-        role = getattr(holder, member, None)
+    """Who gives a task, an instance or a service of AWS' a role must be allowed to pass it on."""
+    for path, service in _ROLES.get(api, ()):
+        role = request
+        for member in path:
+            role = getattr(role, member, None)
         if isinstance(role, str) and role:
             yield Demand("iam:PassRole", role, {"iam:passedtoservice": (service,)})
 
@@ -131,18 +139,30 @@ def _ecs(operation: str, request: Any, place: Place) -> list[str]:
         return [place.arn("ecs", f"task-definition/{name}:*") for name in _texts(request, "family")]
     if operation == "DeleteTaskDefinitions":
         return [_definition(name, place) for name in _texts(request, "task_definitions")]
-    if operation in ("CreateService", "UpdateService", "DeleteService", "DescribeServices"):
+    if operation in ("CreateService", "UpdateService", "DeleteService", "DescribeServices", "ListServiceDeployments"):
         return _in_cluster("service", _texts(request, "service_name", "service", "services"), request, place)
-    if operation in ("StopTask", "DescribeTasks", "ExecuteCommand"):
+    if operation in ("StopTask", "DescribeTasks", "ExecuteCommand", "GetTaskProtection", "UpdateTaskProtection"):
         return _in_cluster("task", _texts(request, "task", "tasks"), request, place)
+    if operation in ("DescribeServiceDeployments", "DescribeServiceRevisions", "StopServiceDeployment"):
+        return _texts(request, "service_deployment_arn", "service_deployment_arns", "service_revision_arns")
+    if operation.endswith(("CapacityProvider", "DescribeCapacityProviders")):
+        providers = _texts(request, "name", "capacity_provider", "capacity_providers")
+        return [n if n.startswith("arn:") else place.arn("ecs", f"capacity-provider/{n}") for n in providers]
     if operation in ("TagResource", "UntagResource", "ListTagsForResource"):
         return _texts(request, "resource_arn")
     if operation in ("DescribeContainerInstances", "DeregisterContainerInstance", "UpdateContainerInstancesState"):
         names = _texts(request, "container_instance", "container_instances")
         return _in_cluster("container-instance", names, request, place)
-    names = _texts(request, "cluster_name", "cluster", "clusters")
-    on_cluster = operation in ("CreateCluster", "DeleteCluster", "DescribeClusters", "UpdateCluster")
-    return [_cluster(name, place) for name in names] if on_cluster else []
+    if operation in _ON_CLUSTERS:
+        names = _texts(request, "cluster_name", "cluster", "clusters") or ["default"]
+        return [_cluster(name, place) for name in names]
+    return []
+
+
+_ON_CLUSTERS = frozenset(
+    ("CreateCluster", "DeleteCluster", "DescribeClusters", "UpdateCluster", "UpdateClusterSettings",
+     "PutClusterCapacityProviders", "ListContainerInstances")
+)  # fmt: skip
 
 
 def _definition(reference: str, place: Place) -> str:
@@ -197,12 +217,77 @@ def _sts(operation: str, request: Any, place: Place) -> list[str]:
     return _texts(request, "role_arn")
 
 
+def _apprunner(operation: str, request: Any, place: Place) -> list[str]:
+    """What is made has no id yet: it is asked for under its name with any id."""
+    found = _texts(request, "service_arn", "auto_scaling_configuration_arn", "resource_arn")
+    for kind, member in (("service", "service_name"), ("autoscalingconfiguration", "auto_scaling_configuration_name")):
+        if operation.startswith("Create"):
+            found += [place.arn("apprunner", f"{kind}/{name}/*") for name in _texts(request, member)]
+    return found
+
+
+def _scaling(operation: str, request: Any, place: Place) -> list[str]:
+    """A target has an id, which requests don't say: its owner puts it in. The describing ones are on `*`."""
+    if operation.startswith("Describe"):
+        return []
+    return _texts(request, "resource_arn") or [place.arn("application-autoscaling", "scalable-target/*")]
+
+
+def _cloudwatch(operation: str, request: Any, place: Place) -> list[str]:
+    if "Alarm" in operation and operation != "DescribeAlarmsForMetric":
+        names = _texts(request, "alarm_name", "alarm_names") or ["*"]
+        return [place.arn("cloudwatch", f"alarm:{name}") for name in names]
+    return _texts(request, "resource_arn")
+
+
+def _map_arn(kind: str, name: str, place: Place) -> str:
+    return name if name.startswith("arn:") else place.arn("servicediscovery", f"{kind}/{name}")
+
+
+def _servicediscovery(operation: str, request: Any, place: Place) -> list[str]:
+    found = _texts(request, "resource_arn")
+    found += [_map_arn("service", name, place) for name in _texts(request, "service_id")]
+    if operation == "CreateService":
+        found += [_map_arn("namespace", name, place) for name in _texts(request, "namespace_id")]
+        found.append(place.arn("servicediscovery", "service/*"))
+    elif operation != "GetOperation":
+        kind = "service" if operation.endswith("Service") else "namespace"
+        found += [_map_arn(kind, name, place) for name in _texts(request, "id")]
+    return found
+
+
 _RESOURCES: dict[str, Callable[[str, Any, Place], list[str]]] = {
+    "apprunner": _apprunner,
+    "application_autoscaling": _scaling,
+    "cloudwatch": _cloudwatch,
     "ecs": _ecs,
     "ecr": _ecr,
     "logs": _logs,
     "secretsmanager": _secretsmanager,
+    "servicediscovery": _servicediscovery,
     "ssm": _ssm,
     "iam": _iam,
     "sts": _sts,
 }
+
+_KEYS: dict[str, Callable[[Any, Place], list[tuple[str, str]]]] = {
+    "application_autoscaling": _scaling_keys,
+    "cloudwatch": _metric_keys,
+    "ecs": _ecs_keys,
+    "servicediscovery": _map_keys,
+}
+
+_ROLES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
+    "ecs": (
+        (("task_role_arn",), ECS_TASKS),
+        (("execution_role_arn",), ECS_TASKS),
+        (("overrides", "task_role_arn"), ECS_TASKS),
+        (("overrides", "execution_role_arn"), ECS_TASKS),
+    ),
+    "apprunner": (
+        (("instance_configuration", "instance_role_arn"), APP_RUNNER_TASKS),
+        (("source_configuration", "authentication_configuration", "access_role_arn"), APP_RUNNER_BUILD),
+    ),
+    "application_autoscaling": ((("role_arn",), _SCALING),),
+}
+"""Where requests hand over roles, and to whom."""

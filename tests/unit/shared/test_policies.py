@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.aws import apprunner, ecr, ecs, logs, ssm
+from contracts.aws import application_autoscaling as aas
+from contracts.aws import apprunner, cloudwatch, ecr, ecs, logs, servicediscovery, ssm
 from services.shared.policies import (
     ALLOW,
     EXPLICIT_DENY,
@@ -256,6 +257,101 @@ def test_who_gives_an_app_runner_service_its_roles_must_be_allowed_to_pass_them_
         ("run", ("tasks.apprunner.amazonaws.com",)),
         ("pull", ("build.apprunner.amazonaws.com",)),
     ]
+
+
+ROLE_ARN = "arn:aws:iam::000000000000:role/r"
+SHOP_ARN = "arn:aws:apprunner:us-east-1:000000000000:service/shop/0123456789abcdef0123456789abcdef"
+MAP = "arn:aws:servicediscovery:us-east-1:000000000000:"
+ALARM = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:"
+CREATE_SHOP = apprunner.CreateServiceRequest(
+    service_name="shop",
+    source_configuration=apprunner.SourceConfiguration(
+        authentication_configuration=apprunner.AuthenticationConfiguration(access_role_arn=ROLE_ARN)
+    ),
+    instance_configuration=apprunner.InstanceConfiguration(instance_role_arn=ROLE_ARN),
+)
+IN_ECS = {"service_namespace": "ecs", "resource_id": "service/main/shop"}
+
+
+@pytest.mark.parametrize(
+    ("api", "operation", "request_", "expected"),
+    [
+        ("apprunner", "DeleteService", apprunner.DeleteServiceRequest(service_arn=SHOP_ARN), [("apprunner:DeleteService", SHOP_ARN)]),
+        ("apprunner", "ListServices", apprunner.ListServicesRequest(), [("apprunner:ListServices", "*")]),
+        (
+            "apprunner",
+            "CreateService",
+            CREATE_SHOP,
+            [("apprunner:CreateService", "arn:aws:apprunner:us-east-1:000000000000:service/shop/*"), *[("iam:PassRole", ROLE_ARN)] * 2],
+        ),
+        (
+            "application_autoscaling",
+            "DeregisterScalableTarget",
+            aas.DeregisterScalableTargetRequest(scalable_dimension="ecs:service:DesiredCount", **IN_ECS),
+            [("application-autoscaling:DeregisterScalableTarget", "arn:aws:application-autoscaling:us-east-1:000000000000:scalable-target/*")],
+        ),
+        (
+            "application_autoscaling",
+            "DescribeScalingPolicies",
+            aas.DescribeScalingPoliciesRequest(**IN_ECS),
+            [("application-autoscaling:DescribeScalingPolicies", "*")],
+        ),
+        ("cloudwatch", "DeleteAlarms", cloudwatch.DeleteAlarmsInput(alarm_names=["a", "b"]), [("cloudwatch:DeleteAlarms", ALARM + n) for n in "ab"]),
+        ("cloudwatch", "DescribeAlarms", cloudwatch.DescribeAlarmsInput(), [("cloudwatch:DescribeAlarms", ALARM + "*")]),
+        ("cloudwatch", "ListMetrics", cloudwatch.ListMetricsInput(), [("cloudwatch:ListMetrics", "*")]),
+        (
+            "servicediscovery",
+            "RegisterInstance",
+            servicediscovery.RegisterInstanceRequest(service_id="srv-1", instance_id="i", attributes={}),
+            [("servicediscovery:RegisterInstance", MAP + "service/srv-1")],
+        ),
+        ("servicediscovery", "DeleteNamespace", servicediscovery.DeleteNamespaceRequest(id="ns-1"), [("servicediscovery:DeleteNamespace", MAP + "namespace/ns-1")]),
+        ("servicediscovery", "DeleteService", servicediscovery.DeleteServiceRequest(id="srv-1"), [("servicediscovery:DeleteService", MAP + "service/srv-1")]),
+        (
+            "servicediscovery",
+            "CreateService",
+            servicediscovery.CreateServiceRequest(name="shop", namespace_id="ns-1"),
+            [("servicediscovery:CreateService", MAP + each) for each in ("namespace/ns-1", "service/*")],
+        ),
+        (
+            "ecs",
+            "UpdateTaskProtection",
+            ecs.UpdateTaskProtectionRequest(cluster="main", tasks=["t"], protection_enabled=True),
+            [("ecs:UpdateTaskProtection", "arn:aws:ecs:us-east-1:000000000000:task/main/t")],
+        ),
+        ("ecs", "CreateCluster", ecs.CreateClusterRequest(), [("ecs:CreateCluster", "arn:aws:ecs:us-east-1:000000000000:cluster/default")]),
+        ("ecs", "DeleteCapacityProvider", ecs.DeleteCapacityProviderRequest(capacity_provider="cp"), [("ecs:DeleteCapacityProvider", "arn:aws:ecs:us-east-1:000000000000:capacity-provider/cp")]),
+        (
+            "ecs",
+            "DescribeCapacityProviders",
+            ecs.DescribeCapacityProvidersRequest(capacity_providers=["cp"]),
+            [("ecs:DescribeCapacityProviders", "arn:aws:ecs:us-east-1:000000000000:capacity-provider/cp")],
+        ),
+        ("ecs", "UpdateClusterSettings", ecs.UpdateClusterSettingsRequest(cluster="main", settings=[]), [("ecs:UpdateClusterSettings", "arn:aws:ecs:us-east-1:000000000000:cluster/main")]),
+    ],
+)  # fmt: skip
+def test_the_newer_services_demand_their_actions_on_what_the_request_names_too(api, operation, request_, expected):
+    assert [(d.action, d.resource) for d in demands(api, operation, request_, HERE)] == expected
+
+
+@pytest.mark.parametrize(
+    ("api", "operation", "request_", "key", "value"),
+    [
+        ("ecs", "RunTask", ecs.RunTaskRequest(task_definition="shop:3"), "ecs:cluster", "arn:aws:ecs:us-east-1:000000000000:cluster/default"),
+        ("cloudwatch", "PutMetricData", cloudwatch.PutMetricDataInput(namespace="Shop"), "cloudwatch:namespace", "Shop"),
+        ("application_autoscaling", "DescribeScalingPolicies", aas.DescribeScalingPoliciesRequest(**IN_ECS), "application-autoscaling:service-namespace", "ecs"),
+        ("servicediscovery", "GetInstance", servicediscovery.GetInstanceRequest(service_id="srv-1", instance_id="i"), "servicediscovery:servicearn", MAP + "service/srv-1"),
+        (
+            "servicediscovery",
+            "DiscoverInstances",
+            servicediscovery.DiscoverInstancesRequest(namespace_name="local", service_name="shop"),
+            "servicediscovery:namespacename",
+            "local",
+        ),
+    ],
+)  # fmt: skip
+def test_an_operation_tells_the_condition_keys_of_its_service(api, operation, request_, key, value):
+    assert [d.context.get(key) for d in demands(api, operation, request_, HERE)] == [(value,)]
 
 
 def test_a_pattern_of_many_stars_takes_no_longer_than_others():
