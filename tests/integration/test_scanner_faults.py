@@ -15,6 +15,7 @@ import pytest
 
 from contracts.records.scanner import SCAN_GATE, ScanGate
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
+from services.scanner.adapters.workers import Workers
 from services.shared.bus import CommandRefused
 from tests.builders.images import tar_layer
 from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
@@ -77,6 +78,17 @@ async def test_a_worker_that_needs_too_much_memory_is_ended_and_the_next_scan_go
         scan = await scan_of(registry, packed_image({"/var/lib/dpkg/status": many}))
         assert scan.status == "FAILED"
         assert (await scan_of(registry, packed_image({"/x": "y"}))).status == "COMPLETE"
+
+
+async def test_a_worker_reads_no_module_of_the_directory_it_was_started_in(tmp_path, monkeypatch):
+    for name in ("resource", "packaging", "services"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')\n")
+    monkeypatch.chdir(tmp_path)
+    assert b"nothing was judged" in await Workers(1).run("match", feed=_nothing())
+
+
+async def _nothing():
+    yield b"[]"
 
 
 async def test_nothing_is_written_outside_of_the_scanners_directory(registry, nats_platform, tmp_path):

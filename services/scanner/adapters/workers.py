@@ -19,11 +19,13 @@ _READ = 1 << 18
 
 
 def _environment() -> dict[str, str]:
-    """Only where the modules are: a worker is told no password, and reads no site configuration."""
+    """Only where the modules are: a worker is told no password, and reads no site configuration, nor what lies in the
+    directory that somebody started the platform in."""
     own = str(Path(__file__).resolve().parents[3])
     spec = find_spec("packaging")
     assert spec is not None and spec.origin is not None
-    return {"PYTHONPATH": os.pathsep.join((own, str(Path(spec.origin).parents[1]))), "PATH": "/usr/bin:/bin"}
+    path = os.pathsep.join((own, str(Path(spec.origin).parents[1])))
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PATH": "/usr/bin:/bin"}
 
 
 class Workers:
