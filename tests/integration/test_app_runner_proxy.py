@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import os
+import shutil
 import ssl
 import time
 
@@ -17,6 +18,7 @@ from services.app_runner_gateway.decisions.proxy import CERTIFICATE, Frame, Serv
 
 HOST = "shop.us-east-1.apprunner.localhost"
 LATER_S = 30
+_CLOSE = aiohttp.ClientWSTimeout(ws_close=LATER_S)
 
 pytestmark = pytest.mark.skipif(Haproxy(os.curdir, "haproxy", lambda: None).missing, reason="haproxy is not installed")
 
@@ -56,6 +58,8 @@ class Upstream:
         return Server("127.0.0.1", self.port, most, state)
 
     async def _answer(self, request):
+        if request.path == "/echo":
+            return await self._echo(request)
         self.now += 1
         self.total += 1
         self.most = max(self.most, self.now)
@@ -63,9 +67,20 @@ class Upstream:
             if request.path == "/held":
                 await self.released.wait()
             told = request.headers.get("traceparent", "")
-            return web.Response(text=self.name, headers={"told": told, "proto": request.headers["X-Forwarded-Proto"]})
+            status = 503 if request.path == "/unwell" else 200
+            return web.Response(
+                text=self.name, status=status, headers={"told": told, "proto": request.headers["X-Forwarded-Proto"]}
+            )
         finally:
             self.now -= 1
+
+    async def _echo(self, request):
+        """A web socket that says everything back."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(f"{self.name}: {message.data}")
+        return socket
 
 
 class Stage:
@@ -205,9 +220,21 @@ async def test_who_waits_too_long_is_told_to_come_again(stage):
         first = asyncio.ensure_future(stage.visit(session, "/held"))
         await until(lambda: one.now == 1)
         status, _, headers = await stage.visit(session)
-        assert (status, headers["Retry-After"]) == (503, "1")
+        assert (status, headers["Retry-After"]) == (429, "1")
         one.released.set()
         assert (await first)[0] == 200
+
+
+async def test_who_finds_no_instance_or_none_that_can_be_reached_is_not_told_of_too_many_requests(stage):
+    proxy, one = await stage.proxy(), await stage.upstream()
+    async with stage.session() as session:
+        dead = Server("127.0.0.1", free_port("127.0.0.1"), 100)
+        await proxy.carry(HOST, {"t0": dead}, answers=True)
+        assert (await stage.visit(session))[0] == 503
+        await proxy.carry(HOST, {"t1": one.server(1)}, answers=True)
+        assert (await stage.visit(session, "/unwell"))[:2] == (503, "a")
+        await proxy.carry(HOST, {}, answers=True)
+        assert (await stage.visit(session))[0] == 503
 
 
 async def test_a_dead_instance_is_passed_over(stage):
@@ -323,3 +350,38 @@ async def test_a_taken_port_is_told_in_haproxys_words(stage):
 
 def test_a_missing_haproxy_is_known(tmp_path):
     assert Haproxy(tmp_path, "no-such-haproxy", lambda: None).missing
+
+
+async def test_a_web_socket_goes_through_and_outlives_its_instance_s_drain(stage):
+    proxy, one, two = await stage.proxy(), await stage.upstream("a"), await stage.upstream("b")
+    await proxy.carry(HOST, {"t1": one.server()}, answers=True)
+    url = f"wss://{HOST}:{stage.frame.port}/echo"
+    async with stage.session() as session, session.ws_connect(url, timeout=_CLOSE) as socket:
+        await socket.send_str("one")
+        assert await socket.receive_str(timeout=LATER_S) == "a: one"
+        await proxy.carry(HOST, {"t1": one.server(state="drain"), "t2": two.server()}, answers=True)
+        await socket.send_str("two")
+        assert await socket.receive_str(timeout=LATER_S) == "a: two"
+        async with session.ws_connect(url, timeout=_CLOSE) as another:
+            await another.send_str("three")
+            assert await another.receive_str(timeout=LATER_S) == "b: three"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_http_2_is_spoken_with_who_wants_it_many_requests_on_one_connection(stage):
+    proxy, one = await stage.proxy(), await stage.upstream()
+    await proxy.carry(HOST, {"t1": one.server(2)}, answers=True)
+    place, port = "http2 %{http_version} %{http_code} %{num_connects}\n", stage.frame.port
+    urls = [f"https://{HOST}:{port}/{n}" for n in range(20)]
+    curl = await asyncio.create_subprocess_exec(
+        "curl", "-sS", "--http2", "--parallel", "--cacert", stage.authority.path,
+        "--resolve", f"{HOST}:{port}:127.0.0.1",
+        *(part for url in urls for part in ("-o", os.devnull, url)), "-w", place,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    said, _ = await asyncio.wait_for(curl.communicate(), LATER_S)
+    told = [line.split() for line in said.decode().splitlines()]
+    assert curl.returncode == 0
+    assert [line[1:3] for line in told] == [["2", "200"]] * 20
+    assert sum(int(line[3]) for line in told) == 1, "one connection for all of them"
+    assert (one.total, one.most <= 2) == (20, True)

@@ -12,6 +12,12 @@ import msgspec
 RETRIES = 5
 MAP, SOCKET, CERTIFICATE = "hosts.map", "proxy.sock", "leaf.pem"
 _DRAIN, _MAINTENANCE = 0x08, 0x01
+_OVERLOAD = (
+    '  http-after-response set-status 429 reason "Too Many Requests" '
+    "if { status 503 } !{ bc_src -m found } { nbsrv gt 0 }"
+)
+"""Who waited too long was not yet given to an instance although there is one. Without instances, or when they can't be
+reached, it stays 503; and so does what an instance answers itself."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -87,7 +93,7 @@ def render(frame: Frame, slots: Mapping[str, Mapping[int, Server]]) -> str:
     ]
     for number in range(frame.backends):
         name = f"b{number}"
-        lines += [f"backend {name}", "  balance leastconn"]
+        lines += [f"backend {name}", _OVERLOAD, "  balance leastconn"]
         taken = slots.get(name, {})
         lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.slots)]
     return "\n".join(lines) + "\n"

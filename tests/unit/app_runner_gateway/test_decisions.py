@@ -178,7 +178,7 @@ def test_the_configuration_has_every_instance_with_its_limit():
     text = render(Frame("127.0.0.1", 8443, 2, 1000, 1.5, 2, 2), {"b1": {1: Server("10.0.0.5", 8080, 7)}})
     assert "  bind 127.0.0.1:8443 ssl crt leaf.pem alpn h2,http/1.1" in text
     free_slot = "  server s0 127.0.0.1:9 maxconn 1 disabled\n"
-    assert f"backend b1\n  balance leastconn\n{free_slot}  server s1 10.0.0.5:8080 maxconn 7\n" in text
+    assert f"{{ nbsrv gt 0 }}\n  balance leastconn\n{free_slot}  server s1 10.0.0.5:8080 maxconn 7\n" in text
     assert "timeout queue 1500ms" in text
 
 
