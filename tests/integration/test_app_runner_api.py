@@ -295,3 +295,27 @@ async def test_the_next_gateway_goes_on_where_the_last_one_stopped(stage):
     await stage.gateway()
     await stage.settled(arn, "PAUSED")
     await until(lambda: stage.agent.running() == [])
+
+
+async def test_a_service_is_made_without_discovery_and_named_when_that_is_back_with_the_same_instances(stage):
+    await stage.start()
+    await stop_app(stage.discovery)
+    await stage.discovery.host.bus.close()  # as when its process is gone: nobody answers
+    await stage.push("a")
+    arn = await stage.create()
+    await stage.settled(arn)
+    running = stage.agent.running()
+    (service,) = stage.app.world.services.records()
+    assert (len(running), service.registry_arn) == (1, None)
+    stage.discovery = DiscoveryApp(await stage.host("discovery"), DiscoverySettings(resolvers="none"))
+    await start_app(stage.discovery)
+
+    def named():
+        (service,) = stage.app.world.services.records()
+        ((_, workload),) = stage.app.world.workloads_of(service)
+        found = [r["registryArn"] for r in workload.request["serviceRegistries"]]
+        return found == [service.registry_arn] and len(workload.deployments) == 1
+
+    await until(named)
+    assert stage.agent.running() == running
+    assert await stage.operations(arn) == [("CREATE_SERVICE", "SUCCEEDED")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import structlog
 
 from contracts.kinds import Key
@@ -25,7 +26,7 @@ from services.app_runner_gateway.decisions.health import check_of
 from services.app_runner_gateway.decisions.life import operation, revision
 from services.app_runner_gateway.decisions.plan import DRAIN, Instance, Plan, Put, Workload, decide
 from services.app_runner_gateway.decisions.proxy import Server
-from services.app_runner_gateway.decisions.workloads import definition
+from services.app_runner_gateway.decisions.workloads import definition, registries, to_name
 from services.app_runner_gateway.handlers.naming import provide_name
 from services.app_runner_gateway.handlers.services import begin, finish
 from services.app_runner_gateway.settings import AppRunnerGatewaySettings
@@ -37,6 +38,8 @@ from services.shared.state import Change, Conflict
 log = structlog.get_logger()
 
 RETRY_S = 0.3
+NAME_TRIES, NAME_AGAIN_S = 3, 5.0
+"""How often a name is asked for before a service does without it, and how soon it is asked for again then."""
 _TRY_AGAIN = ("ServiceUnavailable", "Internal")
 _FAILED = ("TaskFailedToStart", "EssentialContainerExited")
 
@@ -54,6 +57,7 @@ class ServicesController:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._drained: dict[str, float] = {}
         self._refused: dict[Key, tuple[str, str]] = {}
+        self._nameless: dict[Key, tuple[int, float]] = {}
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -113,6 +117,7 @@ class ServicesController:
     async def _reconcile(self, key: Key) -> None:
         entry = self._world.services.get(*key)
         if entry is None:
+            self._nameless.pop(key, None)
             return
         service = entry.record
         if not self._proxy.running and service.status not in ("DELETED", "CREATE_FAILED"):
@@ -122,11 +127,12 @@ class ServicesController:
                 image = await self._world.image_now(service.source["ImageRepository"]["ImageIdentifier"])
                 await begin(self._world, key, "START_DEPLOYMENT", image, image_moved=False)
             return
-        if service.registry_arn is None and service.status not in ("DELETED", "CREATE_FAILED"):
-            with telemetry.continued("app_runner.name", entry.trace, app=service.name):
-                await provide_name(self._world, key, service)
+        if await self._name(key, service, entry.trace):
             return
         plan = self._decide(key, service)
+        renamed = to_name(service, self._world.workloads_of(service), plan)
+        if renamed:
+            plan = msgspec.structs.replace(plan, puts=(*plan.puts, *renamed))
         acts = plan.puts or plan.deletes or plan.outcome
         if not acts:
             await self._carry(service, plan)
@@ -135,6 +141,30 @@ class ServicesController:
             with telemetry.continued("app_runner.reconcile", trace, app=service.name, did=_told(plan)):
                 await self._act(key, service, plan)
         self._later(key, plan)
+
+    async def _name(self, key: Key, service: AppService, trace: str | None) -> bool:
+        """Ask for the name, if that is to be done now; whether it is known since. While discovery is away a service
+        goes on without one. Raises StateUnavailable, for the first few times."""
+        if service.registry_arn is not None or service.status in ("DELETED", "CREATE_FAILED"):
+            self._nameless.pop(key, None)
+            return False
+        loop = asyncio.get_running_loop()
+        tries, again_at = self._nameless.get(key, (0, 0.0))
+        if loop.time() < again_at:
+            return False
+        try:
+            with telemetry.continued("app_runner.name", trace, app=service.name):
+                await provide_name(self._world, key, service)
+        except StateUnavailable as error:
+            tries += 1
+            if tries < NAME_TRIES:
+                self._nameless[key] = (tries, 0.0)
+                raise
+            log.warning("app_service.nameless", name=service.name, error=str(error))
+            self._nameless[key] = (tries, loop.time() + NAME_AGAIN_S)
+            loop.call_later(NAME_AGAIN_S + 0.01, self.mark, key)
+            return False
+        return True
 
     def _decide(self, key: Key, service: AppService) -> Plan:
         world, settings = self._world, self._settings
@@ -254,7 +284,7 @@ class ServicesController:
             desired_count=put.count,
             stop_first=list(put.stop_first),
             tags=service.tags,
-            service_registries=[{"registryArn": service.registry_arn}] if service.registry_arn else [],
+            service_registries=registries(service),
         )
         try:
             await self._world.bus.call(PUT_WORKLOAD, request)
