@@ -165,6 +165,15 @@ async def test_a_host_leads_to_its_instances_and_headers_go_through(stage):
     await until(lambda: _released(proxy))
 
 
+async def test_no_host_header_leads_to_a_service_that_does_not_answer(stage):
+    proxy, one = await stage.proxy(), await stage.upstream()
+    await proxy.carry(HOST, {"t1": one.server()}, answers=False)
+    names = (HOST, f"/kept/{HOST}", f"/KEPT/{HOST}", "/slot/b0/s0", "/SLOT/b0/s0")
+    async with stage.session() as session:
+        assert [(await stage.visit(session, Host=name))[0] for name in names] == [404] * len(names)
+    assert one.total == 0
+
+
 async def _released(proxy):
     await proxy.carry(HOST, {}, answers=False)
     return proxy.hosts() == []

@@ -34,7 +34,8 @@ from services.app_runner_gateway.decisions.proxy import (
 log = structlog.get_logger()
 
 AGAIN_S = 0.3
-_KEPT, _SLOT, _LEAVING = "/kept/", "/slot/", "-"
+_KEPT, _SLOT, _LEAVING = "/KEPT/", "/SLOT/", "-"
+"""In capitals: a request's host is looked up in small letters, whatever its header says."""
 
 
 class Proxy:
