@@ -318,12 +318,20 @@ class Bus:
             await asyncio.gather(*asked, return_exceptions=True)
 
     def spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
-        """A background task that ends with the bus."""
+        """A background task that ends with the bus. One that ends with an error before is told of in the log: who
+        started it looks at it when everything stops, and not before."""
         task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
         task.set_name(f"{self.service}.{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_tell_failure)
         return task
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("task.failed", task=task.get_name(), error=repr(error), exc_info=error)
 
 
 def _end_if_cancelled() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from contracts.aws import cloudwatch
 from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from services.monitor.api.metrics import page
-from services.monitor.decisions import alarms, queries
+from services.monitor.decisions import alarms, pages, queries
 from services.monitor.decisions.putting import wrong
 from services.monitor.decisions.store import check_period, check_statistic
 from services.shared.aws.context import RequestContext
@@ -70,7 +70,10 @@ class AlarmApi(AwsService):
                 "InvalidParameterCombinationException", "AlarmNames and AlarmNamePrefix are mutually exclusive."
             )
         fitting = [alarm for alarm in self._all(context) if _fits(alarm, request)]
-        shown, following = page(fitting, request.next_token, request.max_records or PAGE)
+        try:
+            shown, following = pages.page(fitting, _name, request.next_token, request.max_records or PAGE)
+        except pages.BadToken:
+            raise AwsError("InvalidNextToken", "The next token specified is invalid.") from None
         return cloudwatch.DescribeAlarmsOutput(
             metric_alarms=[told(alarm) for alarm in shown], composite_alarms=[], next_token=following
         )
@@ -219,6 +222,10 @@ class AlarmApi(AwsService):
         if not arn.startswith(prefix) or alarm is None:
             raise AwsError("ResourceNotFoundException", f"{arn} does not exist")
         return alarm
+
+
+def _name(alarm: MetricAlarm) -> str:
+    return alarm.name
 
 
 def no_alarm() -> AwsError:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 from contracts.aws import logs
 from contracts.kinds import unescape
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, LogGroup, LogStream
 from services.monitor.adapters.streams import edge_event
 from services.monitor.api.places import NO_GROUP, Places, group_arn, group_name, name_in_arn
-from services.monitor.decisions.logs import RETENTION_DAYS, invalid, paged
+from services.monitor.decisions import pages
+from services.monitor.decisions.logs import RETENTION_DAYS, invalid
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 from services.shared.bus import Conflict
 from services.shared.errors import AwsError
+
+PAGE = 50
 
 
 class LogGroups(Places, AwsService):
@@ -92,8 +97,8 @@ class LogGroups(Places, AwsService):
         names = made | {unescape(subject.split(".")[3]) for subject in written}
         prefix, part = request.log_group_name_prefix or "", (request.log_group_name_pattern or "").lower()
         asked = {name_in_arn(i) for i in request.log_group_identifiers or []}
-        fitting = sorted(n for n in names if n.startswith(prefix) and part in n.lower() and (not asked or n in asked))
-        shown, following = paged(fitting, request.next_token, request.limit)
+        fitting = [n for n in names if n.startswith(prefix) and part in n.lower() and (not asked or n in asked)]
+        shown, following = _page(fitting, str, request)
         groups = []
         for name in shown:
             with contextlib.suppress(AwsError):  # gone since
@@ -111,14 +116,12 @@ class LogGroups(Places, AwsService):
         if by_time and request.log_stream_name_prefix:
             raise invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
         names = await self._streams(context, group)
-        fitting = sorted(n for n in names if n.startswith(request.log_stream_name_prefix or ""))
+        fitting = [n for n in names if n.startswith(request.log_stream_name_prefix or "")]
         told: dict[str, logs.LogStream] = {}
         if by_time:
             told = await self._told(context, group, fitting)
-            fitting.sort(key=lambda n: (told[n].last_event_timestamp or 0, n))
-        if request.descending:
-            fitting.reverse()
-        shown, following = paged(fitting, request.next_token, request.limit)
+        place = (lambda n: f"{told[n].last_event_timestamp or 0:020d} {n}") if by_time else str
+        shown, following = _page(fitting, place, request, descending=bool(request.descending))
         if not by_time:
             told = await self._told(context, group, shown)
         return logs.DescribeLogStreamsResponse(log_streams=[told[n] for n in shown], next_token=following)
@@ -180,6 +183,15 @@ class LogGroups(Places, AwsService):
         if not arn.startswith("arn:"):
             raise AwsError("ResourceNotFoundException", NO_GROUP)
         return name_in_arn(arn)
+
+
+def _page(
+    names: list[str], place: Callable[[str], str], request: Any, *, descending: bool = False
+) -> tuple[list[str], str | None]:
+    try:
+        return pages.page(names, place, request.next_token, request.limit or PAGE, descending=descending)
+    except pages.BadToken:
+        raise invalid("The specified nextToken is invalid.") from None
 
 
 def _shown(group: LogGroup) -> logs.LogGroup:

@@ -100,6 +100,9 @@ class AlarmController:
         except AwsError as error:
             log.warning("alarm.not_judged", alarm=alarm.name, error=error.message)
             return
+        except Exception:  # one alarm that can't be judged must not end the judging of all
+            log.exception("alarm.not_judged", alarm=alarm.name)
+            return
         found = alarms.points(rule, values, now)
         statistic = request.statistic or request.extended_statistic or ""
 

@@ -40,6 +40,8 @@ _FOLDS: dict[str, Callable[[list[float]], float]] = {
 }
 _EACH: dict[str, Callable[[float], float]] = {"ABS": abs, "CEIL": math.ceil, "FLOOR": math.floor}
 MOST_NODES = 200
+LARGEST = 2.0**360
+"""As for the values of metrics."""
 
 
 def refused(expression: str, why: str) -> AwsError:
@@ -66,7 +68,9 @@ def parse(expression: str) -> ast.expr:
                 continue
             case ast.Constant(value=bool() | str() | bytes() | None):
                 raise refused(expression, "only numbers are understood")
-            case ast.Constant(value=int() | float()):
+            case ast.Constant(value=int() | float() as value):
+                if not -LARGEST <= value <= LARGEST:
+                    raise refused(expression, "a number is too large")
                 continue
             case ast.Call(func=ast.Name(id=name), keywords=[]) if name in {*_FOLDS, *_EACH, "METRICS", "FILL", "IF"}:
                 continue
@@ -96,6 +100,8 @@ def evaluate(expression: str, known: Mapping[str, Values], metrics: list[str]) -
         raise refused(expression, "its result must be one time series")
     if isinstance(result, dict):
         return dict(sorted(result.items()))
+    if not math.isfinite(result):
+        return {}
     used = names_in(tree)
     times = {at for name, values in known.items() if name in used or ("*" in used and name in metrics) for at in values}
     return dict.fromkeys(sorted(times), result)

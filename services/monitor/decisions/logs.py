@@ -182,13 +182,3 @@ def trace_line(spans: Iterable[Span]) -> TraceLine:
         spans=len(ordered),
         status="ERROR" if failed else root.status,
     )
-
-
-def paged(names: list[str], after: str | None, limit: int | None) -> tuple[list[str], str | None]:
-    """The names behind `after`, at most `limit` (50), and the next page's `after` when there are more. Keeps order."""
-    if after is not None:
-        if after not in names:
-            raise invalid("The specified nextToken is invalid.")
-        names = names[names.index(after) + 1 :]
-    shown = names[: limit or 50]
-    return shown, shown[-1] if len(names) > len(shown) else None

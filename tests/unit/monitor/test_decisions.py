@@ -13,7 +13,6 @@ from services.monitor.decisions.logs import (
     Position,
     TraceLine,
     accept,
-    paged,
     read_token,
     token,
     trace_line,
@@ -99,13 +98,6 @@ def test_a_batch_out_of_bounds_is_refused(events, words):
 
 def test_a_time_range_has_its_start_and_not_its_end():
     assert [within(LogEvent(t, ""), 1, 3) for t in (0, 1, 2, 3)] == [False, True, True, False]
-
-
-def test_names_come_in_pages():
-    assert paged(["a", "b", "c"], None, 2) == (["a", "b"], "b")
-    assert paged(["a", "b", "c"], "b", 2) == (["c"], None)
-    with pytest.raises(AwsError):
-        paged(["a"], "nosuch", 2)
 
 
 def test_a_group_is_named_by_name_or_arn_and_not_by_both():

@@ -1,10 +1,12 @@
 """The bus, as far as it needs no NATS."""
 
 import asyncio
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
 from contracts.rpc.command import Command
 from services.shared.bus import Bus, CommandRefused
@@ -88,3 +90,14 @@ async def test_one_that_stays_away_is_given_up_and_one_that_refuses_is_not_asked
     with pytest.raises(CommandRefused):
         await bus.call_again(QUESTION, Question(), within_s=60)
     assert len(asked) == 1
+
+
+async def test_a_background_task_that_fails_is_told_of_when_it_fails():
+    async def work():
+        raise ValueError("no such thing")
+
+    with capture_logs() as told:
+        task = Bus.spawn(SimpleNamespace(service="monitor", _tasks=set()), work(), "alarms")
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+    assert [(line["event"], line["task"]) for line in told] == [("task.failed", "monitor.alarms")]
