@@ -93,7 +93,7 @@ class AppRunnerGatewayApp(App):
         Raises SettingsError.
         """
         settings, remembered = self._settings, self._folder / "https.port"
-        last = int(remembered.read_text()) if remembered.exists() else 0
+        last = _remembered(remembered)
         running = runs_in(self._folder)
         if settings.https_port:
             if not running and (error := taken(settings.https_host, settings.https_port)):
@@ -161,6 +161,15 @@ class AppRunnerGatewayApp(App):
             if s.status != "DELETED"
         ]
         return GatewayView(port=self.https_port, haproxy=self.proxy.haproxy.pid, services=shown)
+
+
+def _remembered(path: Path) -> int:
+    """The port in this file; 0 when there is none, or what is in it is none: a disk was full, say."""
+    try:
+        port = int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+    return port if 0 < port < 65536 else 0
 
 
 def _now() -> datetime.datetime:

@@ -44,7 +44,7 @@ class Authority:
         expired, can't be read, or its key is another's."""
         path, key_path = folder / CA_FILE, folder / "ca.key"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists() and not key_path.exists():
+        if not path.exists():  # a key alone is what a crash between the two left: nobody trusts it yet
             certificate, key = _make_authority(now)
             _write(key_path, _private(key))
             _write(path, certificate.public_bytes(serialization.Encoding.PEM))
@@ -132,6 +132,8 @@ def _write(path: Path, data: bytes) -> None:
     part.unlink(missing_ok=True)
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
 
 

@@ -78,7 +78,7 @@ class Scaling(AppRunnerBase):
         active = [s for s in everything if s.status == "ACTIVE" and wanted in (None, s.name)]
         if request.latest_only is not False:
             active = list({s.name: s for s in active}.values())
-        shown, token = names.page(active, names.arn_of, request.max_results, request.next_token, 100)
+        shown, token = names.page(active, _order, request.max_results, request.next_token, 100)
         return ar.ListAutoScalingConfigurationsResponse(
             auto_scaling_configuration_summary_list=[self.scaling_summary(s) for s in shown], next_token=token
         )
@@ -125,7 +125,7 @@ class Scaling(AppRunnerBase):
     ) -> ar.ListServicesForAutoScalingConfigurationResponse:
         """The ARNs of the services that have it."""
         users = self.users(self.scaling(context, request.auto_scaling_configuration_arn))
-        arns = sorted(map(names.service_arn, users))
+        arns = [names.service_arn(user) for user in users]
         shown, token = names.page(arns, str, request.max_results, request.next_token, 100)
         return ar.ListServicesForAutoScalingConfigurationResponse(service_arn_list=shown, next_token=token)
 
@@ -145,3 +145,7 @@ class Scaling(AppRunnerBase):
             has_associated_service=bool(self.users(scaling)),
             is_default=self.is_default(scaling),
         )
+
+
+def _order(scaling: AutoScaling) -> str:
+    return f"{scaling.name} {scaling.revision:09d}"

@@ -84,8 +84,7 @@ class Services(AppRunnerBase):
     async def list_services(self, context: RequestContext, request: ar.ListServicesRequest) -> ar.ListServicesResponse:
         """All that are not deleted, by name."""
         found = [s for s in self.world.services.records(context.account, context.region) if s.status != "DELETED"]
-        found.sort(key=lambda s: (s.name, s.id))
-        shown, token = names.page(found, lambda s: s.id, request.max_results, request.next_token)
+        shown, token = names.page(found, lambda s: f"{s.name} {s.id}", request.max_results, request.next_token)
         summaries = [
             ar.ServiceSummary(
                 service_name=s.name,

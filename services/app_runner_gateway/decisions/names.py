@@ -91,17 +91,15 @@ def log_group(service: AppService, kind: str) -> str:
 def page(
     found: Sequence[T], key: Callable[[T], str], size: int | None, token: str | None, most: int = 20
 ) -> tuple[list[T], str | None]:
-    """The page that follows a token, and the next token. Raises InvalidRequestException."""
-    start = 0
+    """The page that follows a token, and the next token; `found` in the order of `key`. The token remembers a place and
+    not an item, which may be gone by the next page. Raises InvalidRequestException."""
+    after = ""
     if token:
         try:
-            last = base64.urlsafe_b64decode(token.encode()).decode()
+            after = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
         except ValueError:
             raise AwsError("InvalidRequestException", "Invalid NextToken.") from None
-        keys = [key(one) for one in found]
-        if last not in keys:
-            raise AwsError("InvalidRequestException", "Invalid NextToken.")
-        start = keys.index(last) + 1
-    shown = list(found[start : start + (size or most)])
-    more = start + len(shown) < len(found)
-    return shown, base64.urlsafe_b64encode(key(shown[-1]).encode()).decode() if more and shown else None
+    rest = sorted((one for one in found if key(one) > after), key=key)
+    shown = rest[: size or most]
+    more = len(shown) < len(rest)
+    return shown, base64.urlsafe_b64encode(key(shown[-1]).encode()).decode() if more else None

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+KEY_DIGITS = 48
+
 
 class Files:
     """Under one directory. All calls block for as long as a disk takes."""
@@ -23,13 +25,14 @@ class Files:
 
     def door_key(self) -> str:
         """The secret that changes at the scanner's own door take; made once, readable by its owner alone."""
-        if not self.key.exists():
-            part = self.key.with_suffix(".part")
-            part.unlink(missing_ok=True)
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(24))
-            part.replace(self.key)
-        return self.key.read_text().strip()
+        with contextlib.suppress(FileNotFoundError):
+            if len(key := self.key.read_text().strip()) == KEY_DIGITS:
+                return key
+        # None, or a broken one: an empty key would be anybody's.
+        self.key.unlink(missing_ok=True)
+        key = secrets.token_hex(KEY_DIGITS // 2)
+        _write(self.key, key.encode(), durable=True, mode=0o600)
+        return key
 
     def layer(self, digest: str) -> bytes | None:
         """What is kept of a layer."""
@@ -92,10 +95,10 @@ class Files:
         return self._layers / f"{digest.removeprefix('sha256:')}.json"
 
 
-def _write(path: Path, data: bytes, *, durable: bool) -> None:
+def _write(path: Path, data: bytes, *, durable: bool, mode: int = 0o666) -> None:
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "xb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             if durable:
                 file.flush()

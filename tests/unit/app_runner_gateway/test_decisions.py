@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from contracts.records.app_runner_gateway import AppService
 from contracts.records.registry import ImageTag
 from services.app_runner_gateway.adapters.certificates import CA_FILE, Authority
+from services.app_runner_gateway.app import _remembered
 from services.app_runner_gateway.decisions import life, names, requests
 from services.app_runner_gateway.decisions.health import Check, Health, after, wait
 from services.app_runner_gateway.decisions.measuring import Meter
@@ -174,6 +175,18 @@ def test_pages_follow_each_other():
     refused(names.page, [1], str, 1, "!!")
 
 
+@given(st.sets(st.integers(0, 99), min_size=1), st.sets(st.integers(0, 99)), st.integers(1, 7))
+def test_pages_show_all_that_stays_though_what_was_shown_goes_meanwhile(there, going, size):
+    key, seen, token = "{:02d}".format, [], None
+    while True:
+        shown, token = names.page(sorted(there), key, size, token)
+        seen += shown
+        if token is None:
+            break
+        there = there - (going & set(shown))
+    assert sorted(seen) == seen and set(seen) >= there and len(seen) == len(set(seen))
+
+
 def test_the_configuration_has_every_instance_with_its_limit():
     text = render(Frame("127.0.0.1", 8443, 2, 1000, 1.5, 2, 2), {"b1": {1: Server("10.0.0.5", 8080, 7)}})
     assert "  bind 127.0.0.1:8443 ssl crt leaf.pem alpn h2,http/1.1" in text
@@ -234,6 +247,20 @@ def test_a_bad_authority_is_told_by_its_file(tmp_path):
     (tmp_path / CA_FILE).write_text("nonsense")
     with pytest.raises(SettingsError, match="can't be read"):
         Authority.open(tmp_path, NOW)
+
+
+def test_an_authority_that_a_crash_left_half_made_is_made_anew(tmp_path):
+    Authority.open(tmp_path, NOW)
+    (tmp_path / CA_FILE).unlink()
+    again = Authority.open(tmp_path, NOW)
+    assert again.leaf(tmp_path / "leaf.pem", [], NOW)
+
+
+@pytest.mark.parametrize(("text", "port"), [("8443\n", 8443), ("", 0), ("\0\0", 0), ("99999", 0), (None, 0)])
+def test_a_port_that_can_not_be_read_is_none(tmp_path, text, port):
+    if text is not None:
+        (tmp_path / "https.port").write_text(text)
+    assert _remembered(tmp_path / "https.port") == port
 
 
 @pytest.mark.parametrize(
