@@ -4,9 +4,17 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from services.testing.platform import Roadstead
 from tests.builders.images import busybox_image
+
+# A busy machine is slow, and a landing does not depend on luck: the examples are the same each time. New ones are
+# looked for with `pytest --hypothesis-profile search`.
+SLOW_IS_FINE = [HealthCheck.too_slow]
+settings.register_profile("steady", deadline=None, suppress_health_check=SLOW_IS_FINE, derandomize=True)
+settings.register_profile("search", deadline=None, suppress_health_check=SLOW_IS_FINE, max_examples=500)
+settings.load_profile("steady")
 
 pytest_plugins = ["services.testing.pytest_plugin"]
 

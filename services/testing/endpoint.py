@@ -16,7 +16,7 @@ from services.testing.pushing import OciWriter, push_image
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], seconds: float = 30.0, every: float = 0.01) -> T:
+def until(condition: Callable[[], T], seconds: float = 60.0, every: float = 0.01) -> T:
     """The first true value of a condition. AssertionError when there was none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

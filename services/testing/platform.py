@@ -64,7 +64,7 @@ class Roadstead(Endpoint):
         """kill -9 of the platform; return when it is gone, its NATS too. Its tasks go on, for the next `up`."""
         pids = (self.pid, self.info["nats_pid"])
         os.kill(self.pid, signal.SIGKILL)
-        until(lambda: not any(_lives(pid) for pid in pids), 15)
+        until(lambda: not any(_lives(pid) for pid in pids))
 
     def environment(self) -> dict[str, str]:
         """The variables that `roadstead env` prints, on top of this process' own."""

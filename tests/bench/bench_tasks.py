@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.bench.figures import Figure, at_most, at_most_of, median, percentile
 from tests.builders.images import BuiltImage, busybox_image
-from tests.builders.platform import FARGATE, ROOT, Endpoint, processes, roadstead, sleeper
+from tests.builders.platform import FARGATE, ROOT, Roadstead, processes, roadstead, sleeper
 
 RUNS = 40
 REPLACEMENTS = 15
@@ -31,7 +31,7 @@ class Caller:
     """A client that costs next to nothing: one connection, signed requests. boto3 asking all the time would take
     a whole core from the containers that are measured."""
 
-    def __init__(self, platform: Endpoint) -> None:
+    def __init__(self, platform: Roadstead) -> None:
         self._platform = platform
         self._connection = http.client.HTTPConnection("127.0.0.1", platform.port)
 
@@ -65,7 +65,7 @@ class Caller:
     def replacement(self) -> float:
         """Milliseconds from kill -9 of the service's only container to another RUNNING."""
         before = set(self.running())
-        (pid,) = processes("sleep", NAP)
+        (pid,) = processes(self._platform.data, "sleep", NAP)
         began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         while not set(self.running()) - before:

@@ -58,14 +58,14 @@ def ask(port: int, name: str, kind: str = "A", *, tcp: bool = False, edns: int |
 
 
 def exchange(port: int, message: bytes, *, tcp: bool = False) -> bytes:
-    """Send octets, get octets. Raises TimeoutError when nothing comes within three seconds."""
+    """Send octets, get octets. Raises TimeoutError when nothing comes within thirty seconds."""
     if tcp:
-        with socket.create_connection(("127.0.0.1", port), timeout=3) as stream:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as stream:
             stream.sendall(len(message).to_bytes(2, "big") + message)
             file = stream.makefile("rb")
             return file.read(int.from_bytes(file.read(2), "big"))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.settimeout(3)
+        datagrams.settimeout(30)
         datagrams.connect(("127.0.0.1", port))
         datagrams.send(message)
         return datagrams.recv(65535)

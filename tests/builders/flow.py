@@ -148,8 +148,8 @@ class Flow:
         until(lambda: self.containers() == (containers or count), PATIENCE_S)
 
     def containers(self) -> int:
-        """How many there are on this machine (one that answers a request right now is two)."""
-        return len(processes(*self.command))
+        """How many there are on this machine."""
+        return len(processes(self.platform.data, *self.command))
 
     def happened(self, *events: str) -> dict[str, Counter[int]]:
         """Of each event: how many of this flow's entities it happened to how often ({1: 6}: once to six)."""
@@ -166,7 +166,7 @@ class Flow:
 def _page(url: str) -> str:
     """What it serves; nothing while it does not."""
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.read().decode()
     except urllib.error.URLError:
         return ""

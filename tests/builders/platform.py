@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,24 @@ def sleeper(uri: str, *command: str, **members: Any) -> dict[str, Any]:
     }
 
 
-def processes(*argv: str) -> list[int]:
-    """The processes of this machine with exactly this command line."""
-    wanted = b"\0".join(part.encode() for part in argv) + b"\0"
+def processes(data: Path, *argv: str) -> list[int]:
+    """The processes with exactly this command line that the platform of this directory keeps: others on this machine
+    may run the same. What a container forked is none of them."""
+    wanted, keeper = _command_line(argv), f"{data}/".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if (entry / "cmdline").read_bytes() == wanted:
+                if (entry / "cmdline").read_bytes() == wanted and keeper in _parent(entry):
                     found.append(int(entry.name))
     return found
+
+
+def _command_line(argv: Sequence[str]) -> bytes:
+    return b"".join(part.encode() + b"\0" for part in argv)
+
+
+def _parent(process: Path) -> bytes:
+    """The command line of its parent: of a container's first process that is its keeper, which names its bundle."""
+    _, _, fields = (process / "stat").read_text().rpartition(")")
+    return (process.parent / fields.split()[1] / "cmdline").read_bytes()

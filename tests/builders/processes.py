@@ -46,6 +46,8 @@ NOT_HANDED_ON = ("ROADSTEAD_", "PYTHONDONTWRITEBYTECODE")
 """Eleven processes that compile every module anew take twice as long to start."""
 
 LAST_WORDS = 12
+OWN_PORTS = range(20000, 32000)
+"""Below ip_local_port_range as Linux has it."""
 
 
 class Program:
@@ -272,15 +274,16 @@ def _own(platform: ProcessPlatform, name: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, TCP and UDP."""
+    """Ports that nobody listens on, TCP and UDP; none of those that the kernel hands out, or whoever asks it for a
+    port would have one of these before the process that is to listen there runs, or while it is killed."""
     with contextlib.ExitStack() as held:
         found: list[int] = []
         while len(found) < count:
-            stream = held.enter_context(socket.create_server(("127.0.0.1", 0)))
-            datagrams = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            port = secrets.choice(OWN_PORTS)
             with contextlib.suppress(OSError):
-                datagrams.bind(stream.getsockname())
-                found.append(stream.getsockname()[1])
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind(("127.0.0.1", port))
+                found.append(port)
         return found
 
 
@@ -298,7 +301,7 @@ async def _read_events(url: str, password: str) -> list[tuple[str, tuple[str, ..
         config = ConsumerConfig(ack_policy=AckPolicy.NONE)
         subscription: Any = await stream.subscribe("events.>", stream="EVENTS", config=config)
         while True:
-            message = await subscription.next_msg(timeout=10)
+            message = await subscription.next_msg(timeout=30)
             found.append(((message.headers or {}).get("Event", ""), tuple(message.subject.split(".")[1:])))
             if message.metadata.num_pending == 0:
                 return found

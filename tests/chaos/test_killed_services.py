@@ -210,8 +210,8 @@ def app_runner_url(platform) -> str:
 def get(platform, host) -> tuple[int, str]:
     """The answer over HTTPS, the platform's own authority being trusted; .localhost is this machine."""
     context = ssl.create_default_context(cafile=platform.data / "app_runner_gateway" / "ca.pem")
-    connection = http.client.HTTPSConnection(host, timeout=10)
-    plain = socket.create_connection(("127.0.0.1", platform.ports["https"]), timeout=10)
+    connection = http.client.HTTPSConnection(host, timeout=30)
+    plain = socket.create_connection(("127.0.0.1", platform.ports["https"]), timeout=30)
     connection.sock = context.wrap_socket(plain, server_hostname=host)
     try:
         connection.request("GET", "/")

@@ -55,14 +55,15 @@ def test_a_zone_that_is_lost_has_its_tasks_moved_and_serves_again_when_it_is_bac
     with joined(platform) as node:
         ecs.create_service(cluster="zones", serviceName="naps", taskDefinition="sleeper", desiredCount=3, **FARGATE)
         until(lambda: zones_of_running(platform) == ["a", "b", "c"])
-        before = set(processes("sleep", SLEEP))
+        before = set(processes(platform.data, "sleep", SLEEP))
         node.kill()
         until(lambda: len(here := zones_of_running(platform)) == 3 and "c" not in here, 60)
         (lost,) = [t for t in tasks(platform, desiredStatus="STOPPED") if t["availabilityZone"] == ZONE]
         assert lost["stoppedReason"]
-        assert len(set(processes("sleep", SLEEP)) & before) == 3  # nobody could stop what runs there
+        assert len(set(processes(platform.data, "sleep", SLEEP)) & before) == 3  # nobody could stop what runs there
     with joined(platform):
-        until(lambda: len(set(processes("sleep", SLEEP)) & before) == 2)  # it finds that its task was given up
+        # It finds that its task was given up.
+        until(lambda: len(set(processes(platform.data, "sleep", SLEEP)) & before) == 2)
         ecs.update_service(cluster="zones", service="naps", desiredCount=4)
         until(lambda: "c" in zones_of_running(platform))
 
@@ -93,5 +94,5 @@ def test_down_with_tasks_ends_the_node_processes_and_what_they_ran(platform):
         ecs.create_service(cluster="zones", serviceName="naps", taskDefinition="sleeper", desiredCount=3, **FARGATE)
         until(lambda: zones_of_running(platform) == ["a", "b", "c"])
         platform.command("down", "--tasks")
-        assert node.wait(10) in (0, -signal.SIGTERM)
-    assert processes("sleep", SLEEP) == []
+        assert node.wait(30) in (0, -signal.SIGTERM)
+    assert processes(platform.data, "sleep", SLEEP) == []

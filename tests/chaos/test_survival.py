@@ -43,14 +43,14 @@ def running(ecs) -> set[str]:
 
 def test_tasks_that_survived_the_platform_are_adopted_and_those_that_did_not_replaced(platform):
     serve(platform, 4, "86401")
-    before, pids = running(platform.client("ecs")), processes("sleep", "86401")
+    before, pids = running(platform.client("ecs")), processes(platform.data, "sleep", "86401")
     platform.kill()
     os.kill(pids[0], signal.SIGKILL)
-    until(lambda: sorted(processes("sleep", "86401")) == sorted(pids[1:]))
+    until(lambda: sorted(processes(platform.data, "sleep", "86401")) == sorted(pids[1:]))
     platform.up("--zones", "2", "--runtime", "oci")
     ecs = platform.client("ecs")
     until(lambda: len(now := running(ecs)) == 4 and len(now & before) == 3)  # at first it knows not who died meanwhile
-    assert set(pids[1:]) <= set(processes("sleep", "86401"))
+    assert set(pids[1:]) <= set(processes(platform.data, "sleep", "86401"))
     dead = ecs.list_tasks(cluster=CLUSTER, serviceName="naps", desiredStatus="STOPPED")["taskArns"]
     (task,) = ecs.describe_tasks(cluster=CLUSTER, tasks=dead)["tasks"]
     assert (task["taskArn"] in before, task["containers"][0]["exitCode"]) == (True, 137)
@@ -97,9 +97,9 @@ def test_while_nats_is_away_calls_fail_clearly_and_then_come_back(platform):
     finally:
         os.kill(platform.info["nats_pid"], signal.SIGCONT)
     assert codes == {503}
-    until(lambda: _created(ecs), 20)
+    until(lambda: _created(ecs))
     assert running(ecs) == tasks
-    assert len(processes("sleep", "86402")) == 2
+    assert len(processes(platform.data, "sleep", "86402")) == 2
 
 
 def _created(ecs) -> bool:
@@ -113,9 +113,9 @@ def test_a_nats_that_was_killed_is_started_again_and_nothing_is_lost(platform):
     serve(platform, 2, "86403")
     ecs, tasks = platform.client("ecs"), running(platform.client("ecs"))
     os.kill(platform.info["nats_pid"], signal.SIGKILL)
-    until(lambda: _created(ecs), 20)
+    until(lambda: _created(ecs))
     assert running(ecs) == tasks
-    (victim, _) = processes("sleep", "86403")
+    (victim, _) = processes(platform.data, "sleep", "86403")
     os.kill(victim, signal.SIGKILL)
     until(lambda: len(running(ecs)) == 2 and running(ecs) != tasks)
 
@@ -144,13 +144,13 @@ def test_of_two_that_create_the_same_repository_at_once_one_is_told(platform):
 def test_down_leaves_the_tasks_and_down_with_tasks_leaves_nothing(platform):
     serve(platform, 2, "86404")
     platform.command("down")
-    assert len(processes("sleep", "86404")) == 2
+    assert len(processes(platform.data, "sleep", "86404")) == 2
     platform.up("--zones", "2", "--runtime", "oci")
     until(lambda: len(running(platform.client("ecs"))) == 2)
     keys = [claim.name for claim in claims(platform)]
     assert len(keys) == 2 and len(kernel_objects(keys)) == 8
     platform.command("down", "--tasks")
-    assert processes("sleep", "86404") == []
+    assert processes(platform.data, "sleep", "86404") == []
     assert str(platform.data) not in Path("/proc/mounts").read_text()
     assert (claims(platform), kernel_objects(keys)) == ([], [])
 

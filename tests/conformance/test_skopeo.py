@@ -129,12 +129,12 @@ async def test_a_push_by_skopeo_is_one_trace(skopeo, tmp_path, nats_platform):
     events = await nats_platform.bus("operator")
     heard = await events.client.jetstream().subscribe("events.registry.>", stream="EVENTS", ordered_consumer=True)
     await skopeo.copy(f"oci:{layout}:1", f"docker://{skopeo.host}/team/shop:1")
-    messages = [await heard.next_msg(3) for _ in range(3)]
+    messages = [await heard.next_msg(30) for _ in range(3)]
     traces = {m.headers["Event"]: m.headers.get("traceparent", "").split("-")[1:2] for m in messages}
     assert traces["image.pushed.v1"] == traces["tag.moved.v1"]
     (trace,) = traces["tag.moved.v1"]
     stream = await events.client.jetstream().subscribe(f"traces.{trace}", stream="TRACES", ordered_consumer=True)
     names: set[str] = set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not {"push team/shop", "PATCH upload", "PUT upload", "PUT manifest"} <= names:
-            names |= {span["name"] for span in json.loads((await stream.next_msg(3)).data)["spans"]}
+            names |= {span["name"] for span in json.loads((await stream.next_msg(30)).data)["spans"]}

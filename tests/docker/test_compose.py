@@ -108,7 +108,7 @@ def page(task: dict) -> str:
         except OSError:
             return ""
 
-    return until(answer, 15)
+    return until(answer, 60)
 
 
 def test_every_service_becomes_healthy(compose: Compose) -> None:

@@ -165,7 +165,7 @@ def test_what_was_served_is_measured(story):
 
 def test_a_killed_instance_is_replaced_and_its_requests_are_held(story):
     own = ("httpd", "-f", "-p", "8080", "-h", "/www")
-    (victim,) = until(lambda: len(found := processes(*own)) == 1 and found, 60)
+    (victim,) = until(lambda: len(found := processes(story.platform.data, *own)) == 1 and found, 60)
     before = {t["taskArn"] for t in story.instances()}
     with story.visitors.keep_coming(2, pause=0.05) as answers:
         until(lambda: len(answers) > 5)

@@ -192,7 +192,7 @@ def test_a_bridge_task_answers_on_its_host_port(ecs, busybox):
         except OSError:
             return b""
 
-    assert b"root" in until(served, 5)
+    assert b"root" in until(served)
     ecs.stop_task(cluster=CLUSTER, task=arn)
 
 

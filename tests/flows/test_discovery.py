@@ -114,9 +114,9 @@ def test_a_frontend_reaches_its_backend_by_name(platform, ecs, backend, busybox)
 def test_a_dead_task_leaves_the_dns_and_its_successor_enters_it(platform, ecs, backend):
     until(lambda: len(addresses(platform)) == 2)
     before = addresses(platform)
-    victim = next(pid for pid in processes("httpd", "-f", "-p", "8087", "-h", "/www"))
+    victim = next(pid for pid in processes(platform.data, "httpd", "-f", "-p", "8087", "-h", "/www"))
     os.kill(victim, signal.SIGKILL)
-    until(lambda: addresses(platform) != before, 10, every=0.005)
+    until(lambda: addresses(platform) != before, every=0.005)
     until(lambda: len(addresses(platform)) == 2 and addresses(platform) == running_addresses(ecs))
     assert len(before - addresses(platform)) == 1
 

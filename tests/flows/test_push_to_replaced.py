@@ -59,7 +59,7 @@ def page(task: dict) -> str:
         except urllib.error.URLError:
             return ""
 
-    return until(fetched, 5)
+    return until(fetched)
 
 
 @pytest.fixture(scope="module")

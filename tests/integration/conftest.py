@@ -25,7 +25,7 @@ class Platform:
 
     async def bus(self, service: str) -> Bus:
         """A connection as this service's own user."""
-        bus = await Bus.connect(self.server.url, service, user=service, password=self.passwords[service], wait_s=5)
+        bus = await Bus.connect(self.server.url, service, user=service, password=self.passwords[service], wait_s=30)
         self._buses.append(bus)
         return bus
 

@@ -24,7 +24,7 @@ ACCOUNT, REGION = "000000000000", "us-east-1"
 AWSLOGS = {"logDriver": "awslogs", "options": {"awslogs-group": "/shop", "awslogs-stream-prefix": "web"}}
 
 
-async def until(condition, seconds: float = 5.0):
+async def until(condition, seconds: float = 30.0):
     async with asyncio.timeout(seconds):
         while not (found := condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -120,7 +120,7 @@ class Stage:
     def status(self, task_id: str) -> TaskStatus | None:
         return self.view.table(TASK_STATUS).record(*key(task_id))
 
-    async def reached(self, task_id: str, state: str, seconds: float = 5.0) -> TaskStatus:
+    async def reached(self, task_id: str, state: str, seconds: float = 30.0) -> TaskStatus:
         return await until(lambda: (s := self.status(task_id)) and s.last_status == state and s, seconds)
 
     async def history(self, task_id: str) -> list[str]:
@@ -130,7 +130,7 @@ class Stage:
         heard = await operator.client.jetstream().subscribe(subject, stream="EVENTS", ordered_consumer=True)
         states = []
         while True:
-            message = await heard.next_msg(2)
+            message = await heard.next_msg(30)
             states.append(TASK_STATUS.decoder.decode(message.data).last_status)
             if message.metadata.num_pending == 0:
                 return states
@@ -142,7 +142,7 @@ class Stage:
         lines: list[str] = []
         pending = 1
         while len(lines) < at_least or pending:
-            message = await heard.next_msg(10)
+            message = await heard.next_msg(30)
             pending = message.metadata.num_pending
             lines += [event.message for event in msgspec.json.decode(message.data, type=LogBatch).events]
         return lines
@@ -257,7 +257,7 @@ async def test_an_exit_code_that_was_not_written_down_is_still_there_for_the_nex
     stage.kill(first)
     await stage.platform.server.start()
     await stage.agent()
-    assert (await stage.reached("t1", "STOPPED", 10)).containers[0].exit_code == 3
+    assert (await stage.reached("t1", "STOPPED")).containers[0].exit_code == 3
     await until(lambda: stage.runtime._sandboxes == {})
 
 
@@ -318,10 +318,10 @@ async def test_containers_and_reports_outlive_an_absence_of_nats(stage):
     stage.runtime.finish("t1-0", 3)
     await asyncio.sleep(0.2)
     await stage.platform.server.start()
-    status = await stage.reached("t1", "STOPPED", 10)
+    status = await stage.reached("t1", "STOPPED")
     assert status.containers[0].exit_code == 3
     assert await stage.lines("logs.>", 1) == ["while you were away"]
-    await until(lambda: stage.runtime._sandboxes == {}, 10)
+    await until(lambda: stage.runtime._sandboxes == {})
 
 
 async def test_every_line_lands_once_though_the_agent_is_killed_in_the_middle(stage):
@@ -358,7 +358,7 @@ async def test_a_batch_that_landed_unacknowledged_is_not_written_twice(stage):
     app.host.bus.publish = lose_the_answer
     web.write("one")
     web.write("two")
-    await asyncio.wait_for(landed.wait(), 5)
+    await asyncio.wait_for(landed.wait(), 30)
     stage.kill(app)
     web.write("three")
     await stage.agent()

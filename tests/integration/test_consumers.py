@@ -53,7 +53,7 @@ async def test_each_change_is_handed_over_once_with_its_record_and_trace(parts):
     with telemetry.span("create"):
         trace = telemetry.current_trace_id()
         entry = await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
-    await asyncio.wait_for(heard.arrived.wait(), 5)
+    await asyncio.wait_for(heard.arrived.wait(), 30)
     assert heard.events == [
         Event("cluster.created.v1", CLUSTER, ("1", "r", "main"), cluster("main"), entry.sequence, None)
     ]
@@ -66,7 +66,7 @@ async def test_a_delete_has_no_record(parts):
     await Consumer(bus, "test", (CLUSTER,), {"cluster.deleted.v1": heard}).start()
     await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
     await store.delete(CLUSTER, ("1", "r", "main"), "cluster.deleted.v1")
-    await asyncio.wait_for(heard.arrived.wait(), 5)
+    await asyncio.wait_for(heard.arrived.wait(), 30)
     assert [(e.name, e.record) for e in heard.events] == [("cluster.deleted.v1", None)]
 
 
@@ -76,7 +76,7 @@ async def test_what_failed_comes_again(parts, error):
     heard = Heard(failures=1, error=error)
     await Consumer(bus, "test", (CLUSTER,), {"cluster.created.v1": heard}).start()
     await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
-    await asyncio.wait_for(heard.arrived.wait(), 5)
+    await asyncio.wait_for(heard.arrived.wait(), 30)
     assert [e.key[2] for e in heard.events] == ["main", "main"]
 
 
@@ -89,7 +89,7 @@ async def test_what_happened_while_nobody_listened_is_heard_afterwards(parts):
     await store.put(CLUSTER, cluster("missed"), "cluster.created.v1", expect=0)
     await platform.server.stop()
     await platform.server.start()
-    await asyncio.wait_for(bus.connected.wait(), 5)
+    await asyncio.wait_for(bus.connected.wait(), 30)
     await Consumer(bus, "test", (CLUSTER,), {"cluster.created.v1": heard}).start()
-    await asyncio.wait_for(heard.arrived.wait(), 5)
+    await asyncio.wait_for(heard.arrived.wait(), 30)
     assert [e.key[2] for e in heard.events] == ["missed"]

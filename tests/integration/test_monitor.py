@@ -235,7 +235,7 @@ async def test_a_trace_is_read_whole_and_the_latest_are_listed(logs):
             async with http.get(path) as answer:
                 return answer.status, await answer.json()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await get(f"/traces/{trace_id}"))[0] != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         _, trace = await get(f"/traces/{trace_id}")

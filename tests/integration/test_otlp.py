@@ -35,7 +35,7 @@ async def collector(monkeypatch):
 async def test_a_finished_span_is_sent_with_its_service_and_trace(collector):
     with telemetry.as_service("registry"), telemetry.span("push", repository="shop"):
         trace_id = telemetry.current_trace_id()
-    request = await asyncio.wait_for(collector.get(), 5)
+    request = await asyncio.wait_for(collector.get(), 30)
     (resource,) = request.resource_spans
     names = {a.key: a.value.string_value for a in resource.resource.attributes}
     (span,) = resource.scope_spans[0].spans

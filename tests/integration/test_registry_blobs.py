@@ -122,7 +122,7 @@ async def test_the_later_of_two_writers_goes_on(blobs):
 
     upload = await blobs.begin(SHOP)
     first = asyncio.create_task(upload.append(slow()))
-    await asyncio.wait_for(sent.wait(), 5)
+    await asyncio.wait_for(sent.wait(), 30)
     assert await upload.append(chunks(b"second")) == 1024 * 1024 + 6
     go_on.set()
     with pytest.raises(UploadTaken):

@@ -90,7 +90,7 @@ async def test_without_nats_a_push_is_503_and_invisible_and_pulls_go_on(nats_pla
         with pytest.raises(StateUnavailable):
             await registry.aws("CreateRepository", repositoryName="other")
         await nats_platform.server.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await registry.push_image("shop", new, "1")).status != 201:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert (await registry.ask("GET", "shop/manifests/1")).body == new.manifest
@@ -186,10 +186,10 @@ async def test_one_push_is_one_trace_and_its_changes_say_so(nats_platform, tmp_p
     async with registry_at(nats_platform, tmp_path) as registry:
         await registry.aws("CreateRepository", repositoryName="shop")
         heard = await events.client.jetstream().subscribe("events.registry.>", stream="EVENTS", ordered_consumer=True)
-        assert (await heard.next_msg(3)).headers["Event"] == "repository.created.v1"
+        assert (await heard.next_msg(30)).headers["Event"] == "repository.created.v1"
         for tag in ("1", "2"):
             await registry.push_image("shop", small_image((tag.encode(),)), tag)
-        messages = [await heard.next_msg(3) for _ in range(4)]
+        messages = [await heard.next_msg(30) for _ in range(4)]
     told = [(m.headers["Event"], m.headers["traceparent"].split("-")[1]) for m in messages]
     traces = list(dict.fromkeys(trace for _, trace in told))
     assert told == [
@@ -200,9 +200,9 @@ async def test_one_push_is_one_trace_and_its_changes_say_so(nats_platform, tmp_p
     ]
     spans = await events.client.jetstream().subscribe(f"traces.{traces[0]}", stream="TRACES", ordered_consumer=True)
     names: set[str] = set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not {"push shop", "POST uploads", "PUT manifest"} <= names:
-            names |= {span["name"] for span in json.loads((await spans.next_msg(3)).data)["spans"]}
+            names |= {span["name"] for span in json.loads((await spans.next_msg(30)).data)["spans"]}
 
 
 async def test_a_trace_that_the_client_began_goes_on(nats_platform, tmp_path):

@@ -190,7 +190,7 @@ async def test_a_layer_that_is_not_what_its_config_says_is_refused(store: ImageS
     with pytest.raises(CannotPullContainerError, match="does not match its diff id"):
         await store.pull(registry.push_manifest("a", "2", OCI_MANIFEST, manifest), None, True)
     assert not (store.layers / layer_name("sha256:" + "0" * 64)).exists()
-    async with asyncio.timeout(5):  # the image's other layers may still be on their way
+    async with asyncio.timeout(30):  # the image's other layers may still be on their way
         while list(store.layers.glob(".new-*")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -18,7 +18,7 @@ from tests.builders.ecs import ACCOUNT, REGION, container, context, node, regist
 from tests.fakes.agent import FakeAgent, crashes
 
 
-async def until(condition, seconds: float = 10.0):
+async def until(condition, seconds: float = 30.0):
     async with asyncio.timeout(seconds):
         while not (found := condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -84,7 +84,7 @@ class Client:
     async def service(self, name: str = "web"):
         return (await self("DescribeServices", services=[name]))["services"][0]
 
-    async def settled(self, name: str = "web", seconds: float = 10.0):
+    async def settled(self, name: str = "web", seconds: float = 30.0):
         """As the waiter services_stable: one deployment, and as many tasks running as are wanted."""
         async with asyncio.timeout(seconds):
             while True:

@@ -22,7 +22,7 @@ def cluster(name: str, status: str = "ACTIVE") -> Cluster:
 KEY = ("000000000000", "us-east-1", "main")
 
 
-async def until(condition, seconds: float = 5.0) -> None:
+async def until(condition, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -92,8 +92,8 @@ async def test_a_view_misses_nothing_when_nats_restarts(nats_platform):
             except StateUnavailable:
                 await asyncio.sleep(0.02)
 
-    await asyncio.wait_for(again(), 5)
-    await until(lambda: {k[0] for k in view.table(NODE).all_keys()} == {"n1", "n2"}, 3)
+    await asyncio.wait_for(again(), 30)
+    await until(lambda: {k[0] for k in view.table(NODE).all_keys()} == {"n1", "n2"})
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -118,7 +118,7 @@ async def test_a_write_that_was_not_answered_is_found_out_about(nats_platform, m
 async def test_a_service_may_not_write_or_read_what_is_not_its_own(nats_platform):
     edge = await nats_platform.bus("edge")
     with pytest.raises(StateUnavailable):
-        await asyncio.wait_for(edge.publish(NODE.subject(("n1",)), b"{}"), 5)
+        await asyncio.wait_for(edge.publish(NODE.subject(("n1",)), b"{}"), 30)
     with pytest.raises((StateUnavailable, ApiError)):
         await View.open(edge, TASK)
 
@@ -128,7 +128,7 @@ async def test_every_change_is_in_the_event_log(nats_platform):
     await store.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
     operator = await nats_platform.bus("operator")
     heard = await operator.client.jetstream().subscribe("events.scheduler.>", stream="EVENTS", ordered_consumer=True)
-    message = await heard.next_msg(3)
+    message = await heard.next_msg(30)
     assert (message.subject, message.headers["Event"]) == (
         "events.scheduler.cluster.000000000000.us-east-1.main",
         "cluster.created.v1",
@@ -137,16 +137,21 @@ async def test_every_change_is_in_the_event_log(nats_platform):
 
 async def test_a_lease_has_one_holder_and_its_restart_follows_at_once(nats_platform):
     bus, other = await nats_platform.bus("scheduler"), await nats_platform.bus("scheduler")
-    first = Lease(bus, "controller", "one", ttl_s=1.0)
+    now = 1000.0
+
+    def lease(bus, holder):
+        return Lease(bus, "controller", holder, ttl_s=1.0, clock=lambda: now)
+
+    first, second, restarted = lease(bus, "one"), lease(other, "two"), lease(bus, "one")
     await first.acquire()
-    second = Lease(other, "controller", "two", ttl_s=1.0)
     waiting = asyncio.create_task(second.acquire())
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # longer than it waits before it looks again
     assert (first.held, waiting.done()) == (True, False)
-    restarted = Lease(bus, "controller", "one", ttl_s=1.0)
-    await asyncio.wait_for(restarted.acquire(), 0.5)
+    await asyncio.wait_for(restarted.acquire(), 30)
     assert restarted.fence > first.fence
-    await asyncio.wait_for(waiting, 5)
+    assert not waiting.done()
+    now += 1.1
+    await asyncio.wait_for(waiting, 30)
     assert second.held and second.fence > restarted.fence
 
 

@@ -49,7 +49,7 @@ def cursors(tmp_path):
 
 
 async def ship(output, bus, cursors):
-    await asyncio.wait_for(LogShipper(output, bus, cursors, time.time, "c1", "logs.x").run(), 5)
+    await asyncio.wait_for(LogShipper(output, bus, cursors, time.time, "c1", "logs.x").run(), 30)
 
 
 async def test_all_lines_are_shipped_in_order_and_the_cursor_is_at_the_end(cursors):

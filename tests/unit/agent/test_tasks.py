@@ -32,7 +32,7 @@ class Reports:
         """All that is told has landed."""
 
     async def reached(self, state: str, condition=lambda status: True):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             while not (self.told and self.told[-1].last_status == state and condition(self.told[-1])):
                 self.more.clear()
                 await self.more.wait()
@@ -101,7 +101,7 @@ class Bench:
         return [name for call, name in self.runtime.calls if call == what]
 
     async def over(self):
-        await asyncio.wait_for(self.work, 3)
+        await asyncio.wait_for(self.work, 30)
         return self.reports.told[-1]
 
 
@@ -164,7 +164,7 @@ async def test_health_is_reported_when_it_changes(bench):
     bench.runtime.behaviours["web"] = Behaviour(on_exec=lambda argv: ExecResult(answers.pop(0) if answers else 0, b""))
     bench.start({"name": "web", "healthCheck": {"command": ["CMD", "x"], "interval": 0.01, "retries": 2}})
     await bench.reports.reached("RUNNING")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while len(bench.reports.told) < 4:
             bench.reports.more.clear()
             await bench.reports.more.wait()
@@ -306,7 +306,7 @@ async def test_a_task_that_is_stopped_while_a_container_starts_again_leaves_noth
     bench.start({"name": "a", "restartPolicy": RESTARTED})
     await bench.reports.reached("RUNNING")
     bench.runtime.finish("t1-0", 1)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while bench.called("create") != ["a", "a"]:  # noqa: ASYNC110
             await asyncio.sleep(0)
     bench.ask_stop()

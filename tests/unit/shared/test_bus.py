@@ -56,7 +56,7 @@ async def test_what_was_asked_over_a_connection_that_is_lost_fails_at_once(monke
     await asyncio.sleep(0)
     await bus._on_disconnected()
     with pytest.raises(StateUnavailable):
-        await asyncio.wait_for(asking, 1)
+        await asyncio.wait_for(asking, 30)
 
 
 async def test_a_question_that_died_with_whom_it_was_put_to_is_put_again(monkeypatch):

@@ -6,16 +6,12 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import settings
 
 from services.shared.aws.server import AwsServer
 from services.shared.aws.service import AwsService
 from services.shared.aws.sigv4 import SigV4Authenticator
 from tests.unit.shared_aws.door import KEY, SESSION_KEY, Door, Keys, open_door
 from tests.unit.shared_aws.small_services import all_services
-
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
 
 
 @pytest.fixture
