@@ -15,7 +15,14 @@ from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCAL
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
-from contracts.records.registry import IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, REPOSITORY
+from contracts.records.registry import (
+    CREATION_TEMPLATE,
+    IMAGE,
+    IMAGE_TAG,
+    PULL_THROUGH_RULE,
+    REGISTRY_SETTINGS,
+    REPOSITORY,
+)
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import (
     ACCOUNT_SETTING,
@@ -109,6 +116,16 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "registry.policy_changed.v1",
         "registry.pull_exclusions_changed.v1",
         "registry.replication_changed.v1",
+    ),
+    PULL_THROUGH_RULE: (
+        "pull_through_rule.created.v1",
+        "pull_through_rule.updated.v1",
+        "pull_through_rule.deleted.v1",
+    ),
+    CREATION_TEMPLATE: (
+        "creation_template.created.v1",
+        "creation_template.updated.v1",
+        "creation_template.deleted.v1",
     ),
     IMAGE_SCAN: ("scan.requested.v1", "image.scanned.v1", "scan.failed.v1", "scan.forgotten.v1"),
     SCAN_GATE: ("gate.set.v1", "gate.removed.v1"),

@@ -107,6 +107,38 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     replication_at: float = 0.0
 
 
+class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
+    """Repositories `<prefix>/…` of a registry are a cache of another registry. `upstream` is its host (and port),
+    `upstream_name` its name among those that ECR has names for, if any. What follows the prefix is looked for there
+    behind `upstream_prefix`. `ROOT` stands for no prefix, on either side."""
+
+    account: str
+    region: str
+    prefix: str
+    upstream: str
+    created_at: float
+    updated_at: float
+    upstream_name: str = ""
+    upstream_prefix: str = "ROOT"
+
+
+class CreationTemplate(msgspec.Struct, kw_only=True, frozen=True):
+    """How repositories `<prefix>/…` are made where nobody makes them by hand. `settings`, `tags`, `policy` and
+    `lifecycle` become the repository's; `applied_for` says for what it holds, in the wire's words."""
+
+    account: str
+    region: str
+    prefix: str
+    created_at: float
+    updated_at: float
+    applied_for: list[str]
+    description: str = ""
+    settings: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    policy: str = ""
+    lifecycle: str = ""
+
+
 CONFIGS = frozenset(
     {
         "",
@@ -131,4 +163,7 @@ IMAGE_TAG = Kind("registry", "tag", ImageTag, ("account", "region", "repository"
 
 REGISTRY_SETTINGS = Kind("registry", "settings", RegistrySettings, ("account", "region"))
 
-KINDS = (REPOSITORY, IMAGE, IMAGE_TAG, REGISTRY_SETTINGS)
+PULL_THROUGH_RULE = Kind("registry", "pull_through_rule", PullThroughRule, ("account", "region", "prefix"))
+CREATION_TEMPLATE = Kind("registry", "creation_template", CreationTemplate, ("account", "region", "prefix"))
+
+KINDS = (REPOSITORY, IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, PULL_THROUGH_RULE, CREATION_TEMPLATE)

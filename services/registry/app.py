@@ -11,8 +11,10 @@ from contracts.records.registry import IMAGE, KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from services.registry.adapters import FileBlobStore, load_key
 from services.registry.adapters.running import RunningTasks
+from services.registry.adapters.upstream import HttpUpstream
 from services.registry.api import Ecr
 from services.registry.controllers import Cleaner, LifecycleController, PullWriter, ReplicationController
+from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.access import Access
 from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.gates import Gates
@@ -20,10 +22,12 @@ from services.registry.handlers.images import Images
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.policies import Policies
+from services.registry.handlers.pull_through import PullThrough
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
+from services.registry.handlers.templates import Prefixed
 from services.registry.routes import Distribution
 from services.registry.settings import RegistrySettings
 from services.shared.aws.mount import AwsDoor
@@ -64,13 +68,26 @@ class RegistryApp(App):
         cache = ManifestCache(settings.manifest_cache_mib * 1024 * 1024)
         images = Images(self._store, self._blobs, repositories, cache, host.clock)
         await repositories.clear_orphans()
+        prefixed = Prefixed(self._store)
+        self._upstream = HttpUpstream()
+        pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
-        self.parts = RegistryParts(repositories, images, self._blobs, access)
+        self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through)
         scanning = Scanning(host.bus, self._store, self.gates)
-        self._replication = Replication(repositories, images, self._blobs, registries, policies)
+        self._replication = Replication(repositories, images, self._blobs, registries, policies, prefixed)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
         self.aws_services = [
-            Ecr(self.parts, scanning, self.lifecycle, registries, policies, self._replication, host.clock)
+            Ecr(
+                self.parts,
+                scanning,
+                self.lifecycle,
+                registries,
+                policies,
+                self._replication,
+                prefixed,
+                self._upstream,
+                host.clock,
+            )
         ]
         self._distribution = Distribution(self.parts, host.metrics, host.clock)
         self._door = AwsDoor(host, self.aws_services, self._keys, may=policies.check)
@@ -78,10 +95,16 @@ class RegistryApp(App):
         self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
         await host.bus.serve(
             ISSUE_PULL_TOKEN,
-            lambda request: access.issue_pull_token(request, images.digest_of, self.gates.admit),
+            lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
             at_once=True,
         )
         self._begin(images)
+
+    async def _admit(self, repository: RepositoryId, digest: str | None) -> None:
+        """The scan gate, over all that an index of a cache leads to."""
+        if self.gates.of(repository) is not None:
+            await self.parts.pull_through.whole(repository, digest)
+        await self.gates.admit(repository, digest)
 
     def _begin(self, images: Images) -> None:
         """What goes on by itself."""
@@ -111,6 +134,9 @@ class RegistryApp(App):
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+        if hasattr(self, "parts"):
+            await self.parts.pull_through.close()
+            await self._upstream.close()
         if hasattr(self, "_pulls"):
             await self._pulls.write()
         if hasattr(self, "_distribution"):

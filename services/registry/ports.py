@@ -1,8 +1,9 @@
-"""What the registry needs from outside: a place for blobs, and what runs."""
+"""What the registry needs from outside: a place for blobs, other registries, and what runs."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -49,6 +50,11 @@ class Upload(Protocol):
     @property
     def size(self) -> int:
         """How many bytes have arrived."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The file, until it is finished or aborted; who opened it goes on reading."""
         ...
 
     async def append(self, chunks: AsyncIterable[bytes], start: int | None = None) -> int:
@@ -122,6 +128,30 @@ class BlobStore(Protocol):
 
     async def sweep(self, before: float) -> int:
         """Free the content that no repository has, unless it was touched since `before`; how many bytes."""
+        ...
+
+
+class UpstreamFailed(Exception):
+    """Another registry did not give what was asked for. `unknown`: it answered that there is no such thing."""
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
+
+
+class Upstream(Protocol):
+    """Other registries, asked without a login. `host` has a port if need be. All of it raises UpstreamFailed."""
+
+    async def check(self, host: str) -> None:
+        """Whether it is a registry that answers."""
+        ...
+
+    async def manifest(self, host: str, name: str, reference: str) -> tuple[str, bytes]:
+        """The media type and the bytes of a manifest, as it came."""
+        ...
+
+    def blob(self, host: str, name: str, digest: str) -> AbstractAsyncContextManager[tuple[int, AsyncIterable[bytes]]]:
+        """A blob as it comes: its size (-1: not told), and its chunks, not verified. The chunks raise too."""
         ...
 
 

@@ -5,10 +5,12 @@ from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
 from services.registry.api.lifecycle import LifecycleOperations
 from services.registry.api.policies import PolicyOperations
+from services.registry.api.pull_through import PullThroughOperations
 from services.registry.api.referrers import ReferrerOperations
 from services.registry.api.replication import ReplicationOperations
 from services.registry.api.repositories import RepositoryOperations
 from services.registry.api.scanning import ScanningOperations
+from services.registry.api.templates import TemplateOperations
 
 
 class Ecr(
@@ -21,6 +23,8 @@ class Ecr(
     PolicyOperations,
     ReferrerOperations,
     ReplicationOperations,
+    PullThroughOperations,
+    TemplateOperations,
 ):
     """The operations of ECR that exist here."""
 

@@ -11,6 +11,8 @@ from services.registry.handlers.policies import Asker, Policies
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
+from services.registry.handlers.templates import Prefixed
+from services.registry.ports import Upstream
 from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
@@ -31,6 +33,8 @@ class EcrOperations(AwsService):
         settings: Settings,
         policies: Policies,
         replication: Replication,
+        prefixed: Prefixed,
+        upstream: Upstream,
         clock: Clock,
     ) -> None:
         self._scanning = scanning
@@ -38,8 +42,10 @@ class EcrOperations(AwsService):
         self._settings = settings
         self._policies = policies
         self._replication = replication
+        self._prefixed = prefixed
+        self._upstream = upstream
         self._clock = clock
-        self._repositories, self._images, self._blobs, self._access = parts
+        self._repositories, self._images, self._blobs, self._access, _ = parts
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
         """The repository that a request names; it need not exist. Raises AccessDeniedException for another account's,
@@ -58,3 +64,9 @@ class EcrOperations(AwsService):
         repository = self._id(context, registry_id, name)
         self._repositories.get(repository)
         return repository
+
+    def _account(self, context: RequestContext, registry_id: str | None) -> str:
+        if registry_id not in (None, context.account):
+            repository = RepositoryId(registry_id or "", context.region, "*")
+            raise errors.other_account(context.principal_arn, f"ecr:{context.operation}", repository)
+        return context.account

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import msgspec
 
@@ -33,7 +34,7 @@ class RepositoryOperations(EcrOperations):
             raise NotImplementedYet(
                 "ECR", "CreateRepository", f"{encryption.encryption_type} encryption does not exist"
             )
-        _check_exclusions(request.image_tag_mutability, request.image_tag_mutability_exclusion_filters)
+        check_exclusions(request.image_tag_mutability, request.image_tag_mutability_exclusion_filters)
         settings = {
             name: msgspec.to_builtins(value)
             for name, value in (
@@ -83,7 +84,7 @@ class RepositoryOperations(EcrOperations):
         """Say which tags may be moved."""
         repository = self._id(context, request.registry_id, request.repository_name)
         filters = request.image_tag_mutability_exclusion_filters
-        _check_exclusions(request.image_tag_mutability, filters)
+        check_exclusions(request.image_tag_mutability, filters)
         await self._repositories.change_settings(
             repository,
             {
@@ -143,12 +144,6 @@ class RepositoryOperations(EcrOperations):
         )
         return ecr.GetAuthorizationTokenResponse(authorization_data=[data])
 
-    def _account(self, context: RequestContext, registry_id: str | None) -> str:
-        if registry_id not in (None, context.account):
-            repository = RepositoryId(registry_id or "", context.region, "*")
-            raise errors.other_account(context.principal_arn, f"ecr:{context.operation}", repository)
-        return context.account
-
     def _by_arn(self, context: RequestContext, arn: str) -> RepositoryId:
         found = parse_arn(arn)
         if found is None or found.region != context.region:
@@ -184,7 +179,8 @@ def _merged(old: dict[str, str], tags: list[ecr.Tag]) -> dict[str, str]:
     return merged
 
 
-def _check_exclusions(mutability: str | None, filters: list[ecr.ImageTagMutabilityExclusionFilter] | None) -> None:
+def check_exclusions(mutability: str | None, filters: Sequence[object] | None) -> None:
+    """Raises unless there are exclusion filters just where the mutability has exclusions."""
     if (mutability or "").endswith("_WITH_EXCLUSION") != bool(filters):
         raise errors.invalid_parameter(
             "imageTagMutabilityExclusionFilters", "filters go with a mutability that ends in _WITH_EXCLUSION, only"

@@ -29,7 +29,7 @@ from services.registry.handlers.policies import Asker, Keys, Policies
 from services.shared.clock import Clock
 from services.shared.policies.demands import Demand
 
-DigestOf = Callable[[RepositoryId, str], str | None]
+DigestOf = Callable[[RepositoryId, str], Awaitable[str | None]]
 """The digest that a tag (or digest) of a repository names now; None for none."""
 
 Admit = Callable[[RepositoryId, str | None], Awaitable[None]]
@@ -148,7 +148,7 @@ class Access:
         for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
             self.require(token, action, repository, dict)
         where = f"{self.pull_host}/{repository.path}"
-        digest = digest_of(repository, reference.meant)
+        digest = await digest_of(repository, reference.meant)
         if request.to_run:
             await admit(repository, digest)
         return PullToken(

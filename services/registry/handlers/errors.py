@@ -144,6 +144,43 @@ def preview_not_found(repository: RepositoryId) -> AwsError:
     return AwsError("LifecyclePolicyPreviewNotFoundException", _of("Lifecycle policy preview", repository))
 
 
+def rule_exists(prefix: str, account: str) -> AwsError:
+    """There is a rule for this prefix already."""
+    return AwsError(
+        "PullThroughCacheRuleAlreadyExistsException",
+        f"A pull through cache rule already exists for prefix '{prefix}' in the registry with id '{account}'",
+    )
+
+
+def rule_not_found(prefix: str, account: str) -> AwsError:
+    """There is no rule for this prefix."""
+    return AwsError(
+        "PullThroughCacheRuleNotFoundException",
+        f"Pull through cache rule with prefix '{prefix}' does not exist in the registry with id '{account}'",
+    )
+
+
+def unsupported_upstream(host: str) -> AwsError:
+    """This can't be the host of a registry."""
+    return AwsError("UnsupportedUpstreamRegistryException", f"The upstream registry '{host}' is not supported")
+
+
+def template_exists(prefix: str, account: str) -> AwsError:
+    """There is a template for this prefix already."""
+    return AwsError(
+        "TemplateAlreadyExistsException",
+        f"A repository creation template with prefix '{prefix}' already exists in the registry with id '{account}'",
+    )
+
+
+def template_not_found(prefix: str, account: str) -> AwsError:
+    """There is no template for this prefix."""
+    return AwsError(
+        "TemplateNotFoundException",
+        f"Repository creation template with prefix '{prefix}' does not exist in the registry with id '{account}'",
+    )
+
+
 def _of(what: str, repository: RepositoryId) -> str:
     return (
         f"{what} does not exist for the repository with name '{repository.name}'"

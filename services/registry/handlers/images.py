@@ -62,6 +62,11 @@ class Images:
             return None
         return found.digest
 
+    def tagged_at(self, repository: RepositoryId, tag: str) -> float:
+        """Since when a tag names what it names; 0 when it names nothing."""
+        found = self._tags.record(*_key(repository), tag)
+        return found.tagged_at if found is not None else 0.0
+
     def all(self, repository: RepositoryId) -> list[Image]:
         """All images of a repository, in no order."""
         return self._images.records(*_key(repository))
@@ -109,12 +114,13 @@ class Images:
         digest: str | None = None,
         strict: bool = False,
         replica: bool = False,
+        partial: bool = False,
     ) -> Image:
         """Take a manifest in; with a tag, let the tag name it.
 
         All that it names must be in the repository already. `digest` is what it was announced as. `strict`: a push
-        that changes nothing is ImageAlreadyExistsException (PutImage), else it is fine. Raises AwsError,
-        ManifestInvalid.
+        that changes nothing is ImageAlreadyExistsException (PutImage), else it is fine. `partial`: an index whose
+        manifests come later, when they are asked for. Raises AwsError, ManifestInvalid.
         """
         actual = "sha256:" + sha256(data).hexdigest()
         if digest is not None and digest != actual:
@@ -128,7 +134,7 @@ class Images:
                 raise errors.tag_exists(repository, tag)
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)
-            image = known or await self._add(repository, actual, data, manifest, replica)
+            image = known or await self._add(repository, actual, data, manifest, replica, partial)
             if image.archived:
                 image = await self._set_archived(repository, actual, False, None) or image
             if tag and named != actual:
@@ -136,10 +142,16 @@ class Images:
         return image
 
     async def _add(
-        self, repository: RepositoryId, digest: str, data: bytes, manifest: Manifest, replica: bool
+        self,
+        repository: RepositoryId,
+        digest: str,
+        data: bytes,
+        manifest: Manifest,
+        replica: bool,
+        partial: bool,
     ) -> Image:
         await self._check_blobs(repository, manifest)
-        children = self._children(repository, manifest)
+        children = self._children(repository, manifest, partial)
         try:
             await self._blobs.put(repository, digest, data, "manifests")
         except StorageFull:
@@ -178,10 +190,10 @@ class Images:
         if missing:
             raise errors.layers_not_found(missing)
 
-    def _children(self, repository: RepositoryId, manifest: Manifest) -> list[Image]:
+    def _children(self, repository: RepositoryId, manifest: Manifest, partial: bool) -> list[Image]:
         found = {d.digest: self._images.record(*_key(repository), d.digest) for d in manifest.manifests}
         missing = [digest for digest, image in found.items() if image is None]
-        if missing:
+        if missing and not partial:
             raise errors.images_not_found(missing)
         return [image for image in found.values() if image is not None]
 

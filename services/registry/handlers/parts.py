@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.registry.handlers.access import Access
 from services.registry.handlers.images import Images
+from services.registry.handlers.pull_through import PullThrough
 from services.registry.handlers.repositories import Repositories
 from services.registry.ports import BlobStore
 
@@ -17,3 +18,4 @@ class RegistryParts(NamedTuple):
     images: Images
     blobs: BlobStore
     access: Access
+    pull_through: PullThrough

@@ -11,6 +11,7 @@ from services.registry.handlers.images import Images
 from services.registry.handlers.policies import Asker, Policies
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
+from services.registry.handlers.templates import Prefixed, create_by_template
 from services.registry.ports import BlobStore
 from services.shared import telemetry
 from services.shared.errors import AwsError
@@ -23,13 +24,20 @@ class Replication:
     """Brings images to where the rules of their registry say."""
 
     def __init__(
-        self, repositories: Repositories, images: Images, blobs: BlobStore, settings: Settings, policies: Policies
+        self,
+        repositories: Repositories,
+        images: Images,
+        blobs: BlobStore,
+        settings: Settings,
+        policies: Policies,
+        prefixed: Prefixed,
     ) -> None:
         self._repositories = repositories
         self._images = images
         self._blobs = blobs
         self._settings = settings
         self._policies = policies
+        self._prefixed = prefixed
         self._failed: dict[tuple[RepositoryId, str], str] = {}
 
     def targets(self, repository: RepositoryId, image: Image) -> list[RepositoryId]:
@@ -68,7 +76,7 @@ class Replication:
         if self._repositories.find(target) is None:
             if source.account != target.account:
                 self._require(source, target, "ecr:CreateRepository")
-            await self._repositories.create(target, {}, {})
+            await create_by_template(self._repositories, self._prefixed, target, "REPLICATION")
         await self._copy(source, target, digest)
         for tag in self._images.tags_of(source, digest):
             await self._copy(source, target, digest, tag)

@@ -51,8 +51,15 @@ class Repositories:
         """All of an account in a region, in no order."""
         return self._table.records(account, region)
 
-    async def create(self, repository: RepositoryId, settings: dict[str, Any], tags: dict[str, str]) -> Repository:
-        """Make one. Raises RepositoryAlreadyExistsException."""
+    async def create(
+        self,
+        repository: RepositoryId,
+        settings: dict[str, Any],
+        tags: dict[str, str],
+        policy: str = "",
+        lifecycle: str = "",
+    ) -> Repository:
+        """Make one, with the texts of its policies if any. Raises RepositoryAlreadyExistsException."""
         async with self.lock(repository):
             if self.find(repository) is not None:
                 raise errors.repository_exists(repository)
@@ -64,6 +71,8 @@ class Repositories:
                 created_at=self._clock(),
                 settings=settings,
                 tags=tags,
+                policy=policy,
+                lifecycle=lifecycle,
             )
             try:
                 await self._store.put(REPOSITORY, record, "repository.created.v1", expect=0)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import structlog
 from aiohttp import web
 
+from services.registry.handlers.downloads import Download
+from services.registry.ports import StorageFull, UpstreamFailed, WrongDigest
 from services.registry.routes.errors import HEADERS, OciError
 from services.registry.routes.visit import Visit
+
+log = structlog.get_logger()
 
 _SEND_CHUNK = 1024 * 1024
 
@@ -28,7 +33,14 @@ async def head_blob(visit: Visit) -> web.StreamResponse:
 async def get_blob(visit: Visit) -> web.StreamResponse:
     """The blob, or a range of it."""
     digest = visit.digest()
-    await _size(visit, digest)
+    if await visit.parts.blobs.find(visit.repository, digest) is None:
+        download = visit.parts.pull_through.download(visit.repository, digest)
+        if download is None:
+            raise _unknown(digest)
+        await download.begun.wait()
+        if not download.task.done() and download.size > 0:
+            return await _passed_on(visit, download)
+        await _stored(download, digest)
     return blob_response(visit.parts.blobs.path(visit.repository, digest), digest)
 
 
@@ -45,20 +57,66 @@ async def delete_blob(visit: Visit) -> web.StreamResponse:
 
 def blob_response(path: Path, digest: str) -> web.FileResponse:
     """A file as a blob: sent by the kernel where the loop can, ranges served."""
-    headers = {
+    return web.FileResponse(path, chunk_size=_SEND_CHUNK, headers=_headers(digest))
+
+
+def _headers(digest: str) -> dict[str, str]:
+    return {
         **HEADERS,
         "Content-Type": "application/octet-stream",
         "Docker-Content-Digest": digest,
         "Cache-Control": "max-age=31536000, immutable",
     }
-    return web.FileResponse(path, chunk_size=_SEND_CHUNK, headers=headers)
 
 
 async def _size(visit: Visit, digest: str) -> int:
     size = await visit.parts.blobs.find(visit.repository, digest)
     if size is None:
+        download = visit.parts.pull_through.download(visit.repository, digest)
+        if download is not None:
+            await _stored(download, digest)
+            size = await visit.parts.blobs.find(visit.repository, digest)
+    if size is None:
         raise _unknown(digest)
     return size
+
+
+async def _stored(download: Download, digest: str) -> None:
+    """Wait until the blob is in the repository. Raises OciError when the upstream does not have it."""
+    try:
+        await download.done()
+    except UpstreamFailed as error:
+        if error.unknown:
+            raise _unknown(digest) from error
+        raise
+    except WrongDigest as error:
+        raise OciError("UNAVAILABLE", f"the upstream registry sent {error.actual} for {digest}") from error
+
+
+async def _passed_on(visit: Visit, download: Download) -> web.StreamResponse:
+    """The blob as it comes from the upstream. A failure then is a connection that ends early."""
+    parts = download.read()
+    try:
+        first = await anext(parts)
+    except (FileNotFoundError, UpstreamFailed, WrongDigest):
+        await _stored(download, download.digest)
+        return blob_response(visit.parts.blobs.path(visit.repository, download.digest), download.digest)
+    response = web.StreamResponse(headers=_headers(download.digest))
+    response.content_length = download.size
+    try:
+        await response.prepare(visit.request)
+        await response.write(first)
+        async for part in parts:
+            await response.write(part)
+    except (UpstreamFailed, WrongDigest, StorageFull) as error:
+        log.warning("pull_through.cut", repository=visit.repository.name, blob=download.digest, error=str(error))
+        if visit.request.transport is not None:
+            visit.request.transport.close()
+        return response
+    finally:
+        await parts.aclose()
+    await response.write_eof()
+    return response
 
 
 def _unknown(digest: str) -> OciError:

@@ -69,7 +69,8 @@ class Distribution:
                 return _base(request)
             visit = self._visit(request, target, token)
             handler = _handler(request.method, target.kind)
-            self._parts.repositories.get(visit.repository)
+            if not (handler in _MAY_COME and self._parts.pull_through.covers(visit.repository)):
+                self._parts.repositories.get(visit.repository)
             with self._traced(visit, operation):
                 return await handler(visit)
         except asyncio.CancelledError:
@@ -198,3 +199,6 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("GET", "tags"): manifests.list_tags,
     ("GET", "referrers"): manifests.list_referrers,
 }
+
+_MAY_COME = frozenset({manifests.get_manifest, manifests.head_manifest})
+"""What the repository of a pull-through cache need not be there for."""

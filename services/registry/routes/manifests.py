@@ -11,27 +11,50 @@ from contracts.records.registry import Image
 from services.registry.decisions.manifests import MAX_MANIFEST, OCI_INDEX, referrer
 from services.registry.decisions.names import valid_digest, valid_tag
 from services.registry.decisions.pages import query_int, tags_after
+from services.registry.handlers.pull_through import HELD, Answer
 from services.registry.routes.errors import OciError
 from services.registry.routes.visit import Visit, limited_body
+
+_STALE = '111 - "Revalidation Failed"'  # RFC 7234, 5.5.4
 
 
 async def get_manifest(visit: Visit) -> web.StreamResponse:
     """The manifest, as it was pushed."""
+    brought = await _brought(visit)
+    if brought.coming is not None:
+        coming = brought.coming
+        return visit.answer(200, coming.data, content_type=coming.media_type, docker_content_digest=coming.digest)
     image = _image(visit)
     data = await visit.parts.images.manifest(visit.repository, image.digest)
     if not visit.token.quiet:
         visit.parts.images.pulls.pulled(image, visit.token.principal)
-    return visit.answer(200, data, content_type=image.media_type, docker_content_digest=image.digest)
+    return visit.answer(
+        200,
+        data,
+        content_type=image.media_type,
+        docker_content_digest=image.digest,
+        warning=_STALE if brought.stale else None,
+    )
 
 
 async def head_manifest(visit: Visit) -> web.StreamResponse:
     """Its digest, type and size."""
+    brought = await _brought(visit)
+    if brought.coming is not None:
+        coming = brought.coming
+        return visit.answer(
+            200,
+            content_type=coming.media_type,
+            content_length=str(len(coming.data)),
+            docker_content_digest=coming.digest,
+        )
     image = _image(visit)
     return visit.answer(
         200,
         content_type=image.media_type,
         content_length=str(image.manifest_size),
         docker_content_digest=image.digest,
+        warning=_STALE if brought.stale else None,
     )
 
 
@@ -93,6 +116,20 @@ async def list_referrers(visit: Visit) -> web.StreamResponse:
         found = [each for each in found if each.get("artifactType") == wanted]
     body = msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found})
     return visit.answer(200, body, content_type=OCI_INDEX, oci_filters_applied="artifactType" if wanted else None)
+
+
+async def _brought(visit: Visit) -> Answer:
+    """What a pull-through cache has to say first; HELD for all other repositories."""
+    parts, repository = visit.parts, visit.repository
+    if not parts.pull_through.covers(repository):
+        return HELD
+
+    def allow() -> None:
+        visit.require("ecr:BatchImportUpstreamImage")
+        if parts.repositories.find(repository) is None:
+            visit.require("ecr:CreateRepository")
+
+    return await parts.pull_through.image(repository, _reference(visit), allow)
 
 
 def _reference(visit: Visit) -> str:

@@ -10,6 +10,7 @@ from services.registry.decisions.names import RepositoryId, valid_digest
 from services.registry.decisions.tokens import Token
 from services.registry.handlers.parts import RegistryParts
 from services.registry.routes.errors import HEADERS, OciError
+from services.shared.authorization import door_keys
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -25,6 +26,15 @@ class Visit(msgspec.Struct, frozen=True):
     def digest(self) -> str:
         """The reference, which must be a digest."""
         return checked_digest(self.reference)
+
+    def require(self, action: str) -> None:
+        """Raises AccessDenied unless who asks may do this with the repository."""
+        self.parts.access.require(self.token, action, self.repository, self.keys)
+
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """The condition keys of the request."""
+        request = self.request
+        return door_keys(self.repository.region, request.remote or "", request.headers.get("User-Agent", ""))
 
     def answer(self, status: int, body: bytes = b"", **headers: str | None) -> web.Response:
         """A response; `content_type` and the like become `Content-Type`, what is None is left out."""

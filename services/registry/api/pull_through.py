@@ -1,0 +1,145 @@
+"""ECR: rules of pull-through caches."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from contracts.aws import ecr
+from contracts.records.registry import PULL_THROUGH_RULE, PullThroughRule
+from services.registry.api.base import EcrOperations
+from services.registry.decisions.pages import BadToken, page
+from services.registry.decisions.upstream import ROOT, WELL_KNOWN, valid_host
+from services.registry.handlers import errors
+from services.registry.ports import UpstreamFailed
+from services.shared.aws.context import RequestContext
+from services.shared.errors import NotImplementedYet
+
+PAGE = 100
+
+
+class PullThroughOperations(EcrOperations):
+    """CreatePullThroughCacheRule and what goes with it."""
+
+    async def create_pull_through_cache_rule(
+        self, context: RequestContext, request: ecr.CreatePullThroughCacheRuleRequest
+    ) -> ecr.CreatePullThroughCacheRuleResponse:
+        """Make a prefix a cache of another registry."""
+        _without_login(context, request.credential_arn, request.custom_role_arn)
+        account = self._account(context, request.registry_id)
+        host = request.upstream_registry_url.removeprefix("https://").rstrip("/")
+        if not valid_host(host):
+            raise errors.unsupported_upstream(request.upstream_registry_url)
+        now = self._clock()
+        rule = PullThroughRule(
+            account=account,
+            region=context.region,
+            prefix=request.ecr_repository_prefix,
+            upstream=host,
+            upstream_name=request.upstream_registry or WELL_KNOWN.get(host, ""),
+            upstream_prefix=request.upstream_repository_prefix or ROOT,
+            created_at=now,
+            updated_at=now,
+        )
+        await self._prefixed.create(PULL_THROUGH_RULE, rule)
+        shown = _shown(rule)
+        return ecr.CreatePullThroughCacheRuleResponse(
+            ecr_repository_prefix=shown.ecr_repository_prefix,
+            upstream_registry_url=shown.upstream_registry_url,
+            created_at=shown.created_at,
+            registry_id=account,
+            upstream_registry=shown.upstream_registry,
+            upstream_repository_prefix=shown.upstream_repository_prefix,
+        )
+
+    async def describe_pull_through_cache_rules(
+        self, context: RequestContext, request: ecr.DescribePullThroughCacheRulesRequest
+    ) -> ecr.DescribePullThroughCacheRulesResponse:
+        """Rules by prefix, or all in pages."""
+        where = (self._account(context, request.registry_id), context.region)
+        if request.ecr_repository_prefixes:
+            wanted = dict.fromkeys(request.ecr_repository_prefixes)
+            found = [self._prefixed.get(PULL_THROUGH_RULE, *where, prefix) for prefix in wanted]
+            return ecr.DescribePullThroughCacheRulesResponse(pull_through_cache_rules=[_shown(r) for r in found])
+        try:
+            rules, token = page(
+                self._prefixed.all(PULL_THROUGH_RULE, *where),
+                lambda rule: (rule.prefix,),
+                request.max_results or PAGE,
+                request.next_token,
+            )
+        except BadToken as error:
+            raise errors.invalid_parameter("nextToken", str(error)) from None
+        return ecr.DescribePullThroughCacheRulesResponse(
+            pull_through_cache_rules=[_shown(rule) for rule in rules], next_token=token
+        )
+
+    async def update_pull_through_cache_rule(
+        self, context: RequestContext, request: ecr.UpdatePullThroughCacheRuleRequest
+    ) -> ecr.UpdatePullThroughCacheRuleResponse:
+        """A login is all that could be changed of a rule."""
+        account, now = self._account(context, request.registry_id), self._clock()
+        self._prefixed.get(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
+        _without_login(context, request.credential_arn, request.custom_role_arn)
+        rule = await self._prefixed.change(
+            PULL_THROUGH_RULE,
+            account,
+            context.region,
+            request.ecr_repository_prefix,
+            lambda old: replace(old, updated_at=now),
+        )
+        return ecr.UpdatePullThroughCacheRuleResponse(
+            ecr_repository_prefix=rule.prefix,
+            registry_id=account,
+            updated_at=now,
+            upstream_repository_prefix=rule.upstream_prefix,
+        )
+
+    async def delete_pull_through_cache_rule(
+        self, context: RequestContext, request: ecr.DeletePullThroughCacheRuleRequest
+    ) -> ecr.DeletePullThroughCacheRuleResponse:
+        """Drop a rule; what was cached stays."""
+        account = self._account(context, request.registry_id)
+        rule = await self._prefixed.delete(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
+        return ecr.DeletePullThroughCacheRuleResponse(
+            ecr_repository_prefix=rule.prefix,
+            upstream_registry_url=rule.upstream,
+            created_at=rule.created_at,
+            registry_id=account,
+            upstream_repository_prefix=rule.upstream_prefix,
+        )
+
+    async def validate_pull_through_cache_rule(
+        self, context: RequestContext, request: ecr.ValidatePullThroughCacheRuleRequest
+    ) -> ecr.ValidatePullThroughCacheRuleResponse:
+        """Ask the upstream now."""
+        account, failure = self._account(context, request.registry_id), None
+        rule = self._prefixed.get(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
+        try:
+            await self._upstream.check(rule.upstream)
+        except UpstreamFailed as error:
+            failure = str(error)
+        return ecr.ValidatePullThroughCacheRuleResponse(
+            ecr_repository_prefix=rule.prefix,
+            registry_id=account,
+            upstream_registry_url=rule.upstream,
+            upstream_repository_prefix=rule.upstream_prefix,
+            is_valid=failure is None,
+            failure=failure,
+        )
+
+
+def _without_login(context: RequestContext, credential: str | None, role: str | None) -> None:
+    if credential is not None or role is not None:
+        raise NotImplementedYet("ECR", context.operation, "upstreams are asked without a login")
+
+
+def _shown(rule: PullThroughRule) -> ecr.PullThroughCacheRule:
+    return ecr.PullThroughCacheRule(
+        ecr_repository_prefix=rule.prefix,
+        upstream_registry_url=rule.upstream,
+        created_at=rule.created_at,
+        registry_id=rule.account,
+        upstream_repository_prefix=rule.upstream_prefix,
+        upstream_registry=rule.upstream_name or None,  # type: ignore[arg-type]
+        updated_at=rule.updated_at,
+    )

@@ -1,0 +1,158 @@
+"""ECR: templates of repositories that are made by a pull or a replication."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from contracts.aws import ecr
+from contracts.records.registry import CREATION_TEMPLATE, CreationTemplate
+from services.registry.api.base import EcrOperations
+from services.registry.api.repositories import check_exclusions
+from services.registry.decisions.access import read_repository_policy
+from services.registry.decisions.lifecycle_text import BadLifecycle, read_lifecycle
+from services.registry.decisions.pages import BadToken, page
+from services.registry.handlers import errors
+from services.shared.aws.context import RequestContext
+from services.shared.errors import NotImplementedYet
+from services.shared.policies import MalformedPolicy
+
+PAGE = 100
+_SETTINGS = {
+    "image_tag_mutability": "imageTagMutability",
+    "image_tag_mutability_exclusion_filters": "imageTagMutabilityExclusionFilters",
+    "encryption_configuration": "encryptionConfiguration",
+}
+Request = ecr.CreateRepositoryCreationTemplateRequest | ecr.UpdateRepositoryCreationTemplateRequest
+
+
+class TemplateOperations(EcrOperations):
+    """CreateRepositoryCreationTemplate and what goes with it."""
+
+    async def create_repository_creation_template(
+        self, context: RequestContext, request: ecr.CreateRepositoryCreationTemplateRequest
+    ) -> ecr.CreateRepositoryCreationTemplateResponse:
+        """Say how repositories under a prefix are made."""
+        now = self._clock()
+        empty = CreationTemplate(
+            account=context.account,
+            region=context.region,
+            prefix=request.prefix,
+            created_at=now,
+            updated_at=now,
+            applied_for=[],
+        )
+        template = _changed(empty, _members(context, request))
+        _check(template)
+        await self._prefixed.create(CREATION_TEMPLATE, template)
+        return ecr.CreateRepositoryCreationTemplateResponse(
+            registry_id=context.account, repository_creation_template=_shown(template)
+        )
+
+    async def update_repository_creation_template(
+        self, context: RequestContext, request: ecr.UpdateRepositoryCreationTemplateRequest
+    ) -> ecr.UpdateRepositoryCreationTemplateResponse:
+        """Change what is given; the rest stays. Repositories that are there don't change."""
+        members, now = _members(context, request), self._clock()
+
+        def changed(old: CreationTemplate) -> CreationTemplate:
+            template = replace(_changed(old, members), updated_at=now)
+            _check(template)
+            return template
+
+        template = await self._prefixed.change(
+            CREATION_TEMPLATE, context.account, context.region, request.prefix, changed
+        )
+        return ecr.UpdateRepositoryCreationTemplateResponse(
+            registry_id=context.account, repository_creation_template=_shown(template)
+        )
+
+    async def describe_repository_creation_templates(
+        self, context: RequestContext, request: ecr.DescribeRepositoryCreationTemplatesRequest
+    ) -> ecr.DescribeRepositoryCreationTemplatesResponse:
+        """Templates in pages, all or those of some prefixes."""
+        every = self._prefixed.all(CREATION_TEMPLATE, context.account, context.region)
+        wanted = [each for each in every if not request.prefixes or each.prefix in request.prefixes]
+        try:
+            found, token = page(wanted, lambda each: (each.prefix,), request.max_results or PAGE, request.next_token)
+        except BadToken as error:
+            raise errors.invalid_parameter("nextToken", str(error)) from None
+        return ecr.DescribeRepositoryCreationTemplatesResponse(
+            registry_id=context.account,
+            repository_creation_templates=[_shown(each) for each in found],
+            next_token=token,
+        )
+
+    async def delete_repository_creation_template(
+        self, context: RequestContext, request: ecr.DeleteRepositoryCreationTemplateRequest
+    ) -> ecr.DeleteRepositoryCreationTemplateResponse:
+        """Drop a template; repositories that it made stay as they are."""
+        template = await self._prefixed.delete(CREATION_TEMPLATE, context.account, context.region, request.prefix)
+        return ecr.DeleteRepositoryCreationTemplateResponse(
+            registry_id=context.account, repository_creation_template=_shown(template)
+        )
+
+
+def _members(context: RequestContext, request: Request) -> dict[str, Any]:
+    """What a request gives, as the record has it. Raises for what does not exist here."""
+    operation, encryption = context.operation, request.encryption_configuration
+    if request.custom_role_arn is not None:
+        raise NotImplementedYet("ECR", operation, "repositories are made by no role")
+    if encryption is not None and encryption.encryption_type != "AES256":
+        raise NotImplementedYet("ECR", operation, f"{encryption.encryption_type} encryption does not exist")
+    if "CREATE_ON_PUSH" in (request.applied_for or ()):
+        raise NotImplementedYet("ECR", operation, "a push does not make a repository")
+    given: dict[str, Any] = {
+        "applied_for": request.applied_for,
+        "description": request.description,
+        "policy": request.repository_policy,
+        "lifecycle": request.lifecycle_policy,
+    }
+    if request.resource_tags is not None:
+        given["tags"] = {tag.key: tag.value for tag in request.resource_tags}
+    settings = {wire: msgspec.to_builtins(getattr(request, name)) for name, wire in _SETTINGS.items()}
+    given["settings"] = {name: value for name, value in settings.items() if value is not None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _changed(template: CreationTemplate, members: dict[str, Any]) -> CreationTemplate:
+    settings = {**template.settings, **members["settings"]}
+    excludes = str(settings.get("imageTagMutability", "")).endswith("_WITH_EXCLUSION")
+    if not excludes and "imageTagMutabilityExclusionFilters" not in members["settings"]:
+        settings.pop("imageTagMutabilityExclusionFilters", None)
+    return replace(template, **{**members, "settings": settings})
+
+
+def _check(template: CreationTemplate) -> None:
+    settings = template.settings
+    check_exclusions(settings.get("imageTagMutability"), settings.get("imageTagMutabilityExclusionFilters"))
+    if not template.applied_for:
+        raise errors.invalid_parameter("appliedFor", "a template must hold for something")
+    try:
+        if template.policy:
+            read_repository_policy(template.policy)
+    except MalformedPolicy as error:
+        raise errors.invalid_parameter("repositoryPolicy", f"Invalid repository policy provided: {error}") from None
+    try:
+        if template.lifecycle:
+            read_lifecycle(template.lifecycle)
+    except BadLifecycle as error:
+        raise errors.invalid_parameter("lifecyclePolicy", str(error)) from None
+
+
+def _shown(template: CreationTemplate) -> ecr.RepositoryCreationTemplate:
+    wire = {
+        "prefix": template.prefix,
+        "description": template.description or None,
+        "resourceTags": [{"Key": key, "Value": value} for key, value in template.tags.items()],
+        "repositoryPolicy": template.policy or None,
+        "lifecyclePolicy": template.lifecycle or None,
+        "appliedFor": template.applied_for,
+        **template.settings,
+    }
+    shown = msgspec.convert(
+        {name: value for name, value in wire.items() if value is not None}, ecr.RepositoryCreationTemplate
+    )
+    return replace(shown, created_at=template.created_at, updated_at=template.updated_at)

@@ -1,0 +1,76 @@
+"""Blobs on their way in from another registry: fetched once, however many wait, and read while they come."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+
+from services.registry.decisions.names import RepositoryId
+from services.registry.ports import BlobStore, Upload, Upstream
+
+_READ = 256 * 1024
+
+
+class Download:
+    """One blob. `size` is known once `begun` is set (-1: it was not told)."""
+
+    def __init__(self, repository: RepositoryId, digest: str) -> None:
+        self.repository = repository
+        self.digest = digest
+        self.size = -1
+        self.begun = asyncio.Event()
+        self.task: asyncio.Task[None]
+        self._upload: Upload | None = None
+        self._came = asyncio.Event()
+
+    async def run(self, upstream: Upstream, host: str, name: str, blobs: BlobStore) -> None:
+        """Fetch it into the repository: whole and true, or not at all. Raises UpstreamFailed, WrongDigest."""
+        try:
+            async with upstream.blob(host, name, self.digest) as (size, chunks):
+                upload = self._upload = await blobs.begin(self.repository)
+                self.size = size
+                self.begun.set()
+                try:
+                    await upload.append(self._told(chunks))
+                    await upload.finish(self.digest)
+                except BaseException:
+                    await upload.abort()
+                    raise
+        finally:
+            self.begun.set()
+            self._came.set()
+
+    async def _told(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+            self._came.set()
+
+    async def done(self) -> None:
+        """Wait until it is stored. Who stops to wait does not stop it. Raises what `run` does."""
+        await asyncio.shield(self.task)
+
+    async def read(self) -> AsyncGenerator[bytes, None]:
+        """The bytes as they come. The last one comes when all were found to have the digest, so that nobody takes
+        wrong ones for whole. Raises what `run` does; FileNotFoundError before anything, if it was stored meanwhile."""
+        assert self._upload is not None
+        upload, at = self._upload, 0
+        descriptor = os.open(upload.path, os.O_RDONLY)
+        try:
+            while at < self.size:
+                if self.task.done():
+                    self.task.result()
+                    ready = self.size
+                else:
+                    self._came.clear()
+                    ready = min(upload.size, self.size - 1)
+                if at < ready:
+                    part = await asyncio.to_thread(os.pread, descriptor, min(_READ, ready - at), at)
+                    at += len(part)
+                    yield part
+                elif not self.task.done():
+                    came = asyncio.ensure_future(self._came.wait())
+                    await asyncio.wait({came, self.task}, return_when=asyncio.FIRST_COMPLETED)
+                    came.cancel()
+        finally:
+            os.close(descriptor)
