@@ -35,7 +35,7 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     image_sweep_s: float = 1800.0
     image_idle_s: float = 3600.0
     images_a_sweep: int = 5
-    usage_s: float = 10.0
+    usage_s: float = 5.0
     pending_after_s: float = 0.3
     logs_before_stopped_s: float = 0.25
     logs_before_restart_s: float = 5.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.builders.images import busybox_image
 from tests.builders.platform import FARGATE, Roadstead, roadstead, sleeper, until
 
 PERIOD_S = 10.0
-"""The default: how often agents measure, and the autoscaler looks."""
+"""The default: how often the autoscaler looks, whatever comes."""
 
 STEPS = 3
 CLUSTER = "bench"
@@ -71,8 +72,9 @@ def by_metric(platform: Roadstead, ecs: Any, image: str) -> list[float]:
     return times
 
 
-def by_load(platform: Roadstead, ecs: Any, image: str, load: Path) -> float:
-    """A container that begins to use all of its quarter of a core: seconds to the second task."""
+def by_load(platform: Roadstead, ecs: Any, image: str, load: Path) -> list[float]:
+    """A container that begins to use all of its quarter of a core: seconds to the second task, of services of their
+    own, one after the other."""
     ecs.register_task_definition(
         family="busy",
         cpu="256",
@@ -88,18 +90,28 @@ def by_load(platform: Roadstead, ecs: Any, image: str, load: Path) -> float:
             }
         ],
     )
-    ecs.create_service(cluster=CLUSTER, serviceName="busy", taskDefinition="busy", desiredCount=1, launchType="EC2")
     predefined = {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"}
-    tracked(platform, "busy", {"PredefinedMetricSpecification": predefined}, 2)
-    until(lambda: ecs.describe_services(cluster=CLUSTER, services=["busy"])["services"][0]["runningCount"] == 1)
-    time.sleep(PERIOD_S)  # what the start of the container costs is not the load
-    (load / "on").touch()
-    return seconds_to(ecs, "busy", 2)
+    times = []
+    for number in range(STEPS):
+        name, mark = f"busy-{number}", load / "on"
+        mark.unlink(missing_ok=True)
+        ecs.create_service(cluster=CLUSTER, serviceName=name, taskDefinition="busy", desiredCount=1, launchType="EC2")
+        tracked(platform, name, {"PredefinedMetricSpecification": predefined}, 2)
+        running = partial(_running, ecs, name)
+        until(running)
+        time.sleep(PERIOD_S)  # what the start of the container costs is not the load
+        mark.touch()
+        times.append(seconds_to(ecs, name, 2))
+        ecs.delete_service(cluster=CLUSTER, service=name, force=True)
+    return times
+
+
+def _running(ecs: Any, service: str) -> bool:
+    return ecs.describe_services(cluster=CLUSTER, services=[service])["services"][0]["runningCount"] == 1
 
 
 def run() -> list[Figure]:
-    """A metric put against one period and a second. What containers use is an average over the agents' period: one that
-    was half idle may not show the load yet, so the next one has to; the bar is two periods and a second."""
+    """Both against one evaluation period and a second."""
     os.environ["ROADSTEAD_AUTOSCALER_PERIOD_S"] = str(PERIOD_S)
     with tempfile.TemporaryDirectory() as directory, roadstead(runtime="oci") as platform:
         ecs = platform.client("ecs")
@@ -109,5 +121,5 @@ def run() -> list[Figure]:
         busy = by_load(platform, ecs, image, Path(directory))
     return [
         at_most(f"load step to desired count, a metric put (period {PERIOD_S:g} s)", median(put), "s", PERIOD_S + 1),
-        at_most(f"load step to desired count, busy containers (period {PERIOD_S:g} s)", busy, "s", 2 * PERIOD_S + 1),
+        at_most(f"load step to desired count, busy containers (period {PERIOD_S:g} s)", max(busy), "s", PERIOD_S + 1),
     ]

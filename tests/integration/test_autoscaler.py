@@ -76,7 +76,7 @@ async def test_one_question_is_asked_for_all_targets_and_none_when_there_is_none
     await stage.monitor.says("Depth", 90.0)
     (asked,) = await until(lambda: stage.monitor.asked)
     assert [(q.name, q.dimensions, q.statistic, q.period_s) for q in asked.queries] == [
-        ("Depth", {"queue": "q"}, "Sum", 10),
+        ("Depth", {"queue": "q"}, "Sum", 5),
         ("Depth", {"queue": "q"}, "Sum", 60),
     ]
     for target in (WEB, api):

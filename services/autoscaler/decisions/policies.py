@@ -18,8 +18,8 @@ from services.shared.errors import NotImplementedYet
 DEFAULT_COOLDOWN_S = 300
 """ECS' default, of both directions of target tracking and of steps."""
 
-PERIODS_S = (10, 60)
-"""The lengths of the data points that target tracking asks for: the finest that the monitor has, and AWS' own."""
+PERIODS_S = (5, 60)
+"""The lengths of the data points that target tracking asks for: what agents measure in, and AWS' own."""
 
 LONGEST_COOLDOWN_S = 10 * 365 * 86400
 ECS_METRICS = {

@@ -7,16 +7,21 @@ https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-sc
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
-from services.autoscaler.decisions.values import History, Series, Wish
+from services.autoscaler.decisions.values import History, Point, Series, Wish
 
 LOW = 0.9
 """Scale in only below this share of the target, so that a metric near its target moves nothing."""
 
-FRESH_PERIODS = 3
-"""A newest data point that is older than this many periods says nothing about now."""
+FRESH_PERIODS, FRESH_S = 3, 30.0
+"""A newest data point that is older than this many periods, and seconds, says nothing about now."""
+
+GAP_PERIODS, GAP_S = 1.5, 15.0
+"""What is measured may come this late, whichever is longer, and still have been measured throughout."""
 
 _EPSILON = 1e-9
 
@@ -36,8 +41,8 @@ class Tracking(msgspec.Struct, frozen=True):
 def track(policy: Tracking, series: Series, current: int, history: History, now: float, window_s: float) -> Wish:
     """What the policy wants, given the metric and the desired count.
 
-    Out as soon as the newest point is above the target. In when all points of the window are below 0.9 of it, none is
-    missing, none is from before the last change of the count, and the cooldown is over.
+    Out as soon as the newest point is above the target. In when all points of the window are below 0.9 of it, they
+    leave no gap, none is from before the last change of the count, and the cooldown is over.
     """
     points, period_s = series
     if not is_fresh(series, now):
@@ -47,11 +52,10 @@ def track(policy: Tracking, series: Series, current: int, history: History, now:
         return _out(policy, newest, current, history, now)
     if not policy.scales_in:
         return _wish(policy, "HOLD", current, f"{_shown(policy, newest)}; the policy does not scale in")
-    since = max(now - window_s - period_s, history.last_at)
-    window = [p.value for p in points if p.at >= since]
-    if len(window) < max(1, math.floor(window_s / period_s)):
+    since = now - window_s - period_s
+    if history.last_at > now - window_s or not _covers(points, since, max(GAP_PERIODS * period_s, GAP_S)):
         return _wish(policy, "NO_DATA", current, f"{policy.metric} was not measured for long enough to scale in")
-    highest = max(window)
+    highest = max(p.value for p in points if p.at >= since)
     if highest >= LOW * policy.target:
         return _wish(policy, "HOLD", current, f"{_shown(policy, highest)} lately")
     desired = capacity_for(current, highest, policy.target)
@@ -65,7 +69,13 @@ def track(policy: Tracking, series: Series, current: int, history: History, now:
 
 def is_fresh(series: Series, now: float) -> bool:
     """Whether its newest point says something about now."""
-    return bool(series.points) and series.points[-1].at >= now - FRESH_PERIODS * series.period_s
+    return bool(series.points) and series.points[-1].at >= now - max(FRESH_PERIODS * series.period_s, FRESH_S)
+
+
+def _covers(points: Sequence[Point], since: float, gap_s: float) -> bool:
+    """Whether the metric was measured throughout, up to its newest point: nowhere longer not than `gap_s`."""
+    times = [since, *(p.at for p in points if p.at >= since)]
+    return len(times) > 1 and all(later - before <= gap_s for before, later in pairwise(times))
 
 
 def _out(policy: Tracking, value: float, current: int, history: History, now: float) -> Wish:

@@ -11,13 +11,13 @@ import msgspec
 
 HOURS_3, DAY, WEEK = 3 * 3600, 24 * 3600, 7 * 24 * 3600
 COARSE = ((60, DAY), (300, WEEK))
-"""(seconds a bucket, seconds it is kept), beside a tier of the series' own resolution, which is kept three hours."""
+"""(seconds a bucket, seconds it is kept), beside a tier of the series' own resolution: see kept_fine."""
+FINE_POINTS = 1080
 LATE_S = WEEK
 
 GAMMA = math.log(1.02)
 """Bins of a distribution are 2 % wide: a percentile is right within one percent."""
 MOST_BINS = 512
-BINS_KEPT = HOURS_3
 _POINT_BYTES = 40
 _BIN_BYTES = 100
 
@@ -87,6 +87,12 @@ def percentile(sums: Sums, percent: float) -> float | None:
     return sums.maximum
 
 
+def kept_fine(resolution: int) -> int:
+    """How many seconds the finest buckets are kept: three hours of what somebody puts, as CloudWatch has it; of what
+    Roadstead measures itself FINE_POINTS of them."""
+    return HOURS_3 if resolution in (1, 60) else min(HOURS_3, FINE_POINTS * resolution)
+
+
 class Tier:
     """Buckets of one width, oldest first, in arrays: 40 bytes each."""
 
@@ -146,14 +152,14 @@ class Tier:
     def _spread(self, place: int, time: int, sums: Sums, newest: float) -> None:
         """Add to the distribution of a bucket, before the sums are."""
         bins = self._bins
-        if time > newest - BINS_KEPT and (self._columns[0][place] or sums.bins):
+        if time > newest - min(self.kept, HOURS_3) and (self._columns[0][place] or sums.bins):
             bucket = self._at(place)
             bucket.add(sums)
             if bucket.bins is not None and 1 < len(bucket.bins) <= MOST_BINS:
                 bins[time] = bucket.bins
             else:
                 bins.pop(time, None)
-        while bins and (first := next(iter(bins))) <= newest - BINS_KEPT:
+        while bins and (first := next(iter(bins))) <= newest - min(self.kept, HOURS_3):
             del bins[first]
 
     def _trim(self, before: float) -> None:
@@ -188,7 +194,7 @@ class Series:
         """Keep buckets this fine from now on."""
         if resolution < self.tiers[0].width:
             fine = [tier for tier in self.tiers if tier.width in (60, 300)]
-            self.tiers = [Tier(resolution, HOURS_3), *fine]
+            self.tiers = [Tier(resolution, kept_fine(resolution)), *fine]
 
     def add(self, at: float, sums: Sums) -> None:
         """Add values."""

@@ -9,7 +9,7 @@ import msgspec
 from contracts.records.metrics import MetricSample, TaskUsage, UsageBatch
 
 ECS, INSIGHTS = "AWS/ECS", "ECS/ContainerInsights"
-RESOLUTION_S = 10
+RESOLUTION_S = 5
 STALE_PERIODS = 3
 
 Group = tuple[str, str, str, str]

@@ -78,6 +78,16 @@ def test_while_a_scale_out_cools_down_only_a_need_beyond_it_counts():
     assert tracked(policy(), series(100), 4, out(300, 2, 4)) == ("OUT", 8)
 
 
+def test_a_late_point_is_no_gap_and_a_hole_is():
+    fine = [NOW - at for at in range(70, 0, -5)]
+    low = [Point(at, 20.0) for at in fine]
+    assert tracked(policy(), Series(low, 5.0), 4) == ("IN", 2)
+    assert tracked(policy(), Series(low[::2], 5.0), 4) == ("IN", 2)  # put every ten seconds
+    assert tracked(policy(), Series(low[:5] + low[6:], 5.0), 4) == ("IN", 2)
+    assert tracked(policy(), Series(low[:4] + low[8:], 5.0), 4) == ("NO_DATA", 4)
+    assert tracked(policy(), Series(low[5:], 5.0), 4) == ("NO_DATA", 4)
+
+
 @given(st.integers(0, 500), st.floats(0, 1e6), st.floats(0.01, 1e4))
 def test_the_capacity_is_the_least_that_brings_the_metric_to_its_target(current, value, target):
     wanted = capacity_for(current, value, target)
