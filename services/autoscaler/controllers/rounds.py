@@ -154,7 +154,12 @@ class Rounds:
         if key not in self._occurrences:
             target = self._world.targets.record(*key[:4])
             since = max(target.fired.get(action.id, 0.0) if target is not None else 0.0, action.put_at)
-            self._occurrences[key] = schedules.due(action, since, now) or schedules.next_after(action, max(since, now))
+            try:
+                due = schedules.due(action, since, now)
+                self._occurrences[key] = due or schedules.next_after(action, max(since, now))
+            except Exception:  # one that can't be reckoned must not end the scaling of all
+                log.exception("schedule.failed", resource=action.resource, action=action.name)
+                self._occurrences[key] = None
         return self._occurrences[key]
 
     def _mark_due(self) -> None:

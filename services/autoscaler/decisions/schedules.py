@@ -21,6 +21,8 @@ _RATE = re.compile(r"([1-9][0-9]{0,6}) (minutes?|hours?|days?)\Z")
 _AT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\Z")
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 _LOOK_BACK_S = 2 * 86400
+_BEGINNING = datetime(1970, 1, 1)
+_CRON_ENDS = datetime(cron.LAST_YEAR + 1, 1, 2, tzinfo=UTC).timestamp()
 
 
 def check(schedule: str, timezone: str) -> None:
@@ -93,6 +95,8 @@ def _rated(action: ScheduledAction, seconds: float, since: float) -> float:
 
 
 def _cronned(text: str, timezone: str, since: float) -> float | None:
+    if since > _CRON_ENDS:
+        return None
     parsed = cron.parse(text)
     local = datetime.fromtimestamp(since, ZoneInfo(timezone)).replace(tzinfo=None)
     while (found := cron.next_after(parsed, local)) is not None:
@@ -104,8 +108,9 @@ def _cronned(text: str, timezone: str, since: float) -> float | None:
 
 
 def _epoch(local: datetime, timezone: str) -> float:
+    """Reckoned in seconds: at the ends of the calendar a date plus an offset would be none."""
     offset = local.replace(tzinfo=ZoneInfo(timezone), fold=0).utcoffset() or timedelta()
-    return (local - offset).replace(tzinfo=UTC).timestamp()
+    return (local - _BEGINNING - offset).total_seconds()
 
 
 def due(action: ScheduledAction, fired: float | None, now: float) -> float | None:

@@ -113,6 +113,25 @@ def test_a_cron_is_in_its_time_zone_also_when_the_clocks_change():
     assert schedules.next_after(nightly, at("2026-10-25T00:30")) == at("2026-10-26T01:30")
 
 
+ZONES = st.sampled_from(["UTC", "America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
+SCHEDULES = st.sampled_from(
+    [
+        "at(9999-12-31T23:59:59)",
+        "at(0001-01-01T00:00:00)",
+        "rate(1 minute)",
+        "cron(0 0 * * ? *)",
+        "cron(0 0 ? * 2 2199)",
+    ]
+)
+
+
+@given(SCHEDULES, ZONES, st.none() | st.floats(0, 1e15), st.floats(0, 1e15))
+def test_whatever_the_times_are_there_is_an_occurrence_behind_them_or_none(schedule, timezone, start, since):
+    schedules.check(schedule, timezone)
+    found = schedules.next_after(action(schedule, timezone, start_time=start), since)
+    assert found is None or found > since or found >= start
+
+
 def test_one_time_comes_once():
     once = action("at(2026-05-01T08:00:00)", "America/New_York")
     assert schedules.next_after(once, 0.0) == at("2026-05-01T12:00")
