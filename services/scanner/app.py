@@ -45,8 +45,8 @@ class ScannerApp(App):
     async def start(self) -> None:
         """Read what there is, hear of pushes, scan."""
         host, settings = self.host, self._settings
-        self._files = Files(host.data / "scanner")
-        self._files.trim_layers(settings.layer_cache_mib * MIB)
+        self._files = Files(host.data / "scanner", settings.layer_cache_mib * MIB)
+        self._files.trim_layers()
         workers = Workers(settings.workers)
         self.advisories = Advisories(self._files, workers, host.clock)
         self._session = aiohttp.ClientSession(

@@ -16,6 +16,7 @@ import pytest
 from contracts.records.scanner import SCAN_GATE, ScanGate
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
 from services.scanner.adapters.workers import Workers
+from services.scanner.handlers import scanning
 from services.shared.bus import CommandRefused
 from tests.builders.images import tar_layer
 from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
@@ -89,6 +90,16 @@ async def test_a_worker_reads_no_module_of_the_directory_it_was_started_in(tmp_p
 
 async def _nothing():
     yield b"[]"
+
+
+async def test_an_image_whose_layers_tell_too_much_is_not_held_in_memory(
+    registry, nats_platform, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scanning, "REPORTS_LIMIT", 1000)
+    async with scanner_at(nats_platform, tmp_path / "data"):
+        hidden = (tar_layer({f"/.wh.{name}{number:090d}": "" for number in range(6)}) for name in "ab")
+        scan = await scan_of(registry, small_image(tuple(hidden)))
+    assert (scan.status, "more than" in scan.description) == ("FAILED", True)
 
 
 async def test_nothing_is_written_outside_of_the_scanners_directory(registry, nats_platform, tmp_path):

@@ -13,9 +13,11 @@ KEY_DIGITS = 48
 
 
 class Files:
-    """Under one directory. All calls block for as long as a disk takes."""
+    """Under one directory. All calls block for as long as a disk takes. `layer_bytes` is how much of layers is kept."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, layer_bytes: int = 256 << 20) -> None:
+        self._layer_bytes = layer_bytes
+        self._kept = 0
         self._layers = root / "layers"
         self._reports = root / "reports"
         self.index = root / "advisories.sqlite"
@@ -47,9 +49,13 @@ class Files:
     def keep_layer(self, digest: str, data: bytes) -> None:
         """Keep what was read of a layer, to be read no second time. Losing it costs nothing but that."""
         _write(self._layer(digest), data, durable=False)
+        self._kept += len(data)
+        if self._kept > self._layer_bytes // 4:
+            self._kept = 0
+            self.trim_layers()
 
-    def trim_layers(self, most: int) -> int:
-        """Drop the reports of layers that were not used for longest, until they have at most `most` bytes; how many."""
+    def trim_layers(self) -> int:
+        """Drop the reports of layers that were not used for longest, until they have what they may; how many."""
         found = []
         for path in self._layers.glob("*.json"):
             with contextlib.suppress(OSError):
@@ -57,7 +63,7 @@ class Files:
                 found.append((told.st_mtime, told.st_size, path))
         total, dropped = sum(size for _, size, _ in found), 0
         for _, size, path in sorted(found):
-            if total <= most:
+            if total <= self._layer_bytes:
                 break
             path.unlink(missing_ok=True)
             total -= size

@@ -36,10 +36,17 @@ class Workers:
         self._env = _environment()
 
     async def run(
-        self, mode: str, *arguments: str, feed: AsyncIterator[bytes] | None = None, timeout_s: float = 300.0
+        self,
+        mode: str,
+        *arguments: str,
+        feed: AsyncIterator[bytes] | None = None,
+        timeout_s: float = 300.0,
+        most: int = OUTPUT_LIMIT,
     ) -> bytes:
-        """The answer (JSON) to one piece of work, `feed` being its stdin. Raises WorkerFailed, TimeoutError, and what
-        `feed` raises."""
+        """The answer (JSON, at most so many bytes) to one piece of work, `feed` being its stdin.
+
+        Raises WorkerFailed, TimeoutError, and what `feed` raises.
+        """
         async with self._free:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-S", "-c", PROGRAM, mode, *arguments,
@@ -50,7 +57,7 @@ class Workers:
             )  # fmt: skip
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await _talk(process, feed)
+                    return await _talk(process, feed, most)
             finally:
                 if process.returncode is None:
                     with contextlib.suppress(ProcessLookupError):
@@ -58,7 +65,7 @@ class Workers:
                     await process.wait()
 
 
-async def _talk(process: asyncio.subprocess.Process, feed: AsyncIterator[bytes] | None) -> bytes:
+async def _talk(process: asyncio.subprocess.Process, feed: AsyncIterator[bytes] | None, most: int) -> bytes:
     assert process.stdout is not None and process.stderr is not None
     feeding = asyncio.create_task(_feed(process, feed))
     complaints = asyncio.create_task(process.stderr.read(_READ))
@@ -67,8 +74,8 @@ async def _talk(process: asyncio.subprocess.Process, feed: AsyncIterator[bytes] 
         while part := await process.stdout.read(_READ):
             parts.append(part)
             size += len(part)
-            if size > OUTPUT_LIMIT:
-                raise WorkerFailed(f"its answer has more than {OUTPUT_LIMIT} bytes")
+            if size > most:
+                raise WorkerFailed(f"its answer has more than {most} bytes")
         code = await process.wait()
         said = (await complaints).decode(errors="replace").strip()
         await _fed(feeding)

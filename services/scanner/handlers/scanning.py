@@ -25,6 +25,9 @@ from services.shared.state import Entry, Store, fetch
 
 log = structlog.get_logger()
 
+REPORT_LIMIT, REPORTS_LIMIT = 64 << 20, 128 << 20
+"""What a layer's report, and those of an image together, may have (bytes): this process holds them."""
+
 OpenLayers = Callable[[Image], Awaitable[Layers]]
 
 
@@ -138,7 +141,17 @@ class Scans:
                 opened.append(asyncio.ensure_future(self._open_layers(image)))
             return await asyncio.shield(opened[0])
 
-        tasks = [asyncio.ensure_future(self._layer(digest, layers)) for digest in digests]
+        held = 0
+
+        async def report(digest: str) -> bytes:
+            nonlocal held
+            text = await self._layer(digest, layers)
+            held += len(text)
+            if held > REPORTS_LIMIT:
+                raise ScanFailed(f"its layers tell of more than {REPORTS_LIMIT >> 20} MiB of packages and names")
+            return text
+
+        tasks = [asyncio.ensure_future(report(digest)) for digest in digests]
         try:
             return dict(zip(digests, await asyncio.gather(*tasks), strict=True))
         finally:
@@ -170,7 +183,7 @@ class Scans:
             source = await layers()
             limits = msgspec.json.encode(self._limits._asdict()).decode()
             try:
-                text = await self._workers.run("layer", limits, feed=source.read(digest))
+                text = await self._workers.run("layer", limits, feed=source.read(digest), most=REPORT_LIMIT)
             except (WorkerFailed, TimeoutError) as error:
                 raise ScanFailed(f"layer {digest} could not be read: {error or 'it took too long'}") from error
             answer = _layer_answer.decode(text)
