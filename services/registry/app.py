@@ -73,6 +73,18 @@ class RegistryApp(App):
         pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through)
+        self._open_doors(registries, policies, prefixed)
+        await host.bus.serve(
+            ISSUE_PULL_TOKEN,
+            lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
+            at_once=True,
+        )
+        self._begin(images)
+
+    def _open_doors(self, registries: Settings, policies: Policies, prefixed: Prefixed) -> None:
+        """Both APIs over the parts."""
+        host, settings = self.host, self._settings
+        repositories, images, _, access, _ = self.parts
         scanning = Scanning(host.bus, self._store, self.gates)
         self._replication = Replication(repositories, images, self._blobs, registries, policies, prefixed)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
@@ -93,12 +105,6 @@ class RegistryApp(App):
         self._door = AwsDoor(host, self.aws_services, self._keys, may=policies.check)
         self.aws_server = self._door.server
         self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
-        await host.bus.serve(
-            ISSUE_PULL_TOKEN,
-            lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
-            at_once=True,
-        )
-        self._begin(images)
 
     async def _admit(self, repository: RepositoryId, digest: str | None) -> None:
         """The scan gate, over all that an index of a cache leads to."""
