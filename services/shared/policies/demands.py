@@ -120,16 +120,25 @@ def _texts(request: Any, *members: str) -> list[str]:
     return found
 
 
+def _last(reference: str) -> str:
+    """The name in an ARN, or the name itself. Operations look a name up with the caller, whatever account, region and
+    cluster an ARN tells of: what is judged must be what is found."""
+    return reference.rsplit("/", 1)[-1]
+
+
+def _here(service: str, arn: str, place: Place) -> str:
+    """What an ARN names, with the caller: see `_last`."""
+    parts = arn.split(":", 5)
+    return place.arn(service, parts[5]) if len(parts) == 6 else arn
+
+
 def _cluster(reference: str, place: Place) -> str:
-    return reference if reference.startswith("arn:") else place.arn("ecs", f"cluster/{reference or 'default'}")
+    return place.arn("ecs", f"cluster/{_last(reference) or 'default'}")
 
 
 def _in_cluster(kind: str, names: list[str], request: Any, place: Place) -> list[str]:
-    cluster = _cluster(getattr(request, "cluster", None) or "default", place).rsplit("/", 1)[-1]
-    return [
-        name if name.startswith("arn:") else place.arn("ecs", f"{kind}/{cluster}/{name.rsplit('/', 1)[-1]}")
-        for name in names
-    ]
+    cluster = _last(getattr(request, "cluster", None) or "default")
+    return [place.arn("ecs", f"{kind}/{cluster}/{_last(name)}") for name in names]
 
 
 def _ecs(operation: str, request: Any, place: Place) -> list[str]:
@@ -144,12 +153,13 @@ def _ecs(operation: str, request: Any, place: Place) -> list[str]:
     if operation in ("StopTask", "DescribeTasks", "ExecuteCommand", "GetTaskProtection", "UpdateTaskProtection"):
         return _in_cluster("task", _texts(request, "task", "tasks"), request, place)
     if operation in ("DescribeServiceDeployments", "DescribeServiceRevisions", "StopServiceDeployment"):
-        return _texts(request, "service_deployment_arn", "service_deployment_arns", "service_revision_arns")
+        arns = _texts(request, "service_deployment_arn", "service_deployment_arns", "service_revision_arns")
+        return [_here("ecs", arn, place) for arn in arns]
     if operation.endswith(("CapacityProvider", "DescribeCapacityProviders")):
         providers = _texts(request, "name", "capacity_provider", "capacity_providers")
-        return [n if n.startswith("arn:") else place.arn("ecs", f"capacity-provider/{n}") for n in providers]
+        return [place.arn("ecs", f"capacity-provider/{_last(name)}") for name in providers]
     if operation in ("TagResource", "UntagResource", "ListTagsForResource"):
-        return _texts(request, "resource_arn")
+        return [_here("ecs", arn, place) for arn in _texts(request, "resource_arn")]
     if operation in ("DescribeContainerInstances", "DeregisterContainerInstance", "UpdateContainerInstancesState"):
         names = _texts(request, "container_instance", "container_instances")
         return _in_cluster("container-instance", names, request, place)
@@ -166,9 +176,8 @@ _ON_CLUSTERS = frozenset(
 
 
 def _definition(reference: str, place: Place) -> str:
-    if reference.startswith("arn:"):
-        return reference
-    return place.arn("ecs", f"task-definition/{reference}" if ":" in reference else f"task-definition/{reference}:*")
+    name = _last(reference)
+    return place.arn("ecs", f"task-definition/{name}" if ":" in name else f"task-definition/{name}:*")
 
 
 def _ecr(operation: str, request: Any, place: Place) -> list[str]:
@@ -181,10 +190,10 @@ def _ecr(operation: str, request: Any, place: Place) -> list[str]:
 def _logs(operation: str, request: Any, place: Place) -> list[str]:
     streams = _texts(request, "log_stream_name") or [""]
     names = _texts(request, "log_group_name", "log_group_names", "log_group_identifier", "log_group_identifiers")
-    groups = [name.removesuffix(":*") if name.startswith("arn:") else place.arn("logs", f"log-group:{name}")
-              for name in names]  # fmt: skip
+    groups = [_here("logs", name.removesuffix(":*"), place) if name.startswith("arn:")
+              else place.arn("logs", f"log-group:{name}") for name in names]  # fmt: skip
     return [*(f"{group}:log-stream:{stream}" for group in groups for stream in streams),
-            *_texts(request, "resource_arn")]  # fmt: skip
+            *(_here("logs", arn.removesuffix(":*"), place) for arn in _texts(request, "resource_arn"))]  # fmt: skip
 
 
 def _secretsmanager(operation: str, request: Any, place: Place) -> list[str]:
@@ -197,7 +206,7 @@ def _secretsmanager(operation: str, request: Any, place: Place) -> list[str]:
 def parameter_arn(name: str, place: Place) -> str:
     """A parameter's ARN; its leading slash is the ARN's own. A version or label after a colon is not part of it."""
     if name.startswith("arn:"):
-        return name
+        name = name.partition(":parameter/")[2]
     return place.arn("ssm", f"parameter/{name.removeprefix('/').split(':', 1)[0]}")
 
 
@@ -241,11 +250,12 @@ def _cloudwatch(operation: str, request: Any, place: Place) -> list[str]:
 
 
 def _map_arn(kind: str, name: str, place: Place) -> str:
-    return name if name.startswith("arn:") else place.arn("servicediscovery", f"{kind}/{name}")
+    return place.arn("servicediscovery", f"{kind}/{_last(name)}")
 
 
 def _servicediscovery(operation: str, request: Any, place: Place) -> list[str]:
-    found = _texts(request, "resource_arn")
+    tagged = _texts(request, "resource_arn")
+    found = [_map_arn("service" if _last(arn).startswith("srv-") else "namespace", arn, place) for arn in tagged]
     found += [_map_arn("service", name, place) for name in _texts(request, "service_id")]
     if operation == "CreateService":
         found += [_map_arn("namespace", name, place) for name in _texts(request, "namespace_id")]

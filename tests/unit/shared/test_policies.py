@@ -334,6 +334,27 @@ def test_the_newer_services_demand_their_actions_on_what_the_request_names_too(a
     assert [(d.action, d.resource) for d in demands(api, operation, request_, HERE)] == expected
 
 
+ELSEWHERE = "eu-west-1:111111111111"
+
+
+@pytest.mark.parametrize(
+    ("api", "operation", "request_", "found"),
+    [
+        ("ecs", "DeleteService", ecs.DeleteServiceRequest(cluster="main", service=f"arn:aws:ecs:{ELSEWHERE}:service/dev/shop"), ARN),
+        ("ecs", "DeleteService", ecs.DeleteServiceRequest(cluster=f"arn:aws:ecs:{ELSEWHERE}:cluster/main", service="x/shop"), ARN),
+        ("ecs", "DeleteCluster", ecs.DeleteClusterRequest(cluster=f"arn:aws:ecs:{ELSEWHERE}:cluster/main"), "arn:aws:ecs:us-east-1:000000000000:cluster/main"),
+        ("ecs", "RunTask", ecs.RunTaskRequest(task_definition=f"arn:aws:ecs:{ELSEWHERE}:task-definition/shop:3"), "arn:aws:ecs:us-east-1:000000000000:task-definition/shop:3"),
+        ("ecs", "TagResource", ecs.TagResourceRequest(resource_arn=f"arn:aws:ecs:{ELSEWHERE}:service/main/shop", tags=[]), ARN),
+        ("logs", "GetLogEvents", logs.GetLogEventsRequest(log_group_identifier=f"arn:aws:logs:{ELSEWHERE}:log-group:/x", log_stream_name="s"), "arn:aws:logs:us-east-1:000000000000:log-group:/x:log-stream:s"),
+        ("ssm", "GetParameter", ssm.GetParameterRequest(name=f"arn:aws:ssm:{ELSEWHERE}:parameter/a/b"), "arn:aws:ssm:us-east-1:000000000000:parameter/a/b"),
+        ("servicediscovery", "DeleteService", servicediscovery.DeleteServiceRequest(id=f"arn:aws:servicediscovery:{ELSEWHERE}:service/srv-1"), MAP + "service/srv-1"),
+        ("servicediscovery", "TagResource", servicediscovery.TagResourceRequest(resource_arn=f"arn:aws:servicediscovery:{ELSEWHERE}:service/ns-1", tags=[]), MAP + "namespace/ns-1"),
+    ],
+)  # fmt: skip
+def test_what_is_judged_is_what_the_operation_finds_whatever_an_arn_tells_of(api, operation, request_, found):
+    assert [d.resource for d in demands(api, operation, request_, HERE)] == [found]
+
+
 @pytest.mark.parametrize(
     ("api", "operation", "request_", "key", "value"),
     [
