@@ -63,7 +63,7 @@ def node(platform: Roadstead) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def scanned(shop: Shop, say: Say) -> None:
@@ -94,6 +94,11 @@ def killed(shop: Shop, say: Say) -> None:
     say(f"{NAME} is {', '.join(shop.names())}")
 
 
+def zones(shop: Shop) -> list[str]:
+    """The zones of the backend's running tasks."""
+    return [task["availabilityZone"] for task in shop.running()]
+
+
 def zone_lost(shop: Shop, process: subprocess.Popen[str], say: Say) -> None:
     """The third zone without power: its node and all that ran on it."""
     gone = [task for task in shop.running() if task["availabilityZone"] == LOST]
@@ -103,9 +108,8 @@ def zone_lost(shop: Shop, process: subprocess.Popen[str], say: Say) -> None:
             os.kill(pid, signal.SIGKILL)
     say(f"{LOST} is gone, with {len(gone)} of 3 backends")
     began = time.monotonic()
-    until(lambda: len(shop.running()) == 3 and all(t["availabilityZone"] != LOST for t in shop.running()), 60)
-    zones = ", ".join(t["availabilityZone"] for t in shop.running())
-    say(f"three backends again after {time.monotonic() - began:.1f} s, in {zones}")
+    moved = until(lambda: (now := zones(shop)) and len(now) == 3 and LOST not in now and now, 60)
+    say(f"three backends again after {time.monotonic() - began:.1f} s, in {', '.join(moved)}")
     say(f"the shop: {shop.version()}")
 
 
