@@ -191,6 +191,7 @@ async def test_who_dies_between_deciding_and_asking_is_followed_by_one_who_finis
     monkeypatch.setattr(SchedulerCounts, "set", real)
     await stage.monitor.says("CPUUtilization", 49.0)
     second = await stage.autoscaler("a2")
+    stage.outlives(second)
     await until(lambda: [a.status for a in second.world.activities.records()] == ["Successful"])
     assert stage.desired() == 3
 
@@ -205,6 +206,7 @@ async def test_two_autoscalers_scale_once_and_one_takes_over_from_the_other(stag
     await until(lambda: [a.status for a in second.world.activities.records()] == ["Successful"])
     assert (first.leader.leading, second.leader.leading) == (True, False)
     await stage.kill(first)
+    stage.outlives(second)
     await until(lambda: second.leader.leading)
     await stage.monitor.says("CPUUtilization", 75.0)
     await until(lambda: stage.desired() == 5)

@@ -34,7 +34,7 @@ class Stage:
         self.agents: dict[str, FakeAgent] = {}
 
     async def scheduler(self, instance: str = "s1", **settings) -> SchedulerApp:
-        settings = {"node_silence_s": 1.5, "settled_s": 0.5, "backoff_base_s": 0.2, "lease_ttl_s": 2.0, **settings}
+        settings = {"node_silence_s": 30.0, "settled_s": 0.5, "backoff_base_s": 0.2, "lease_ttl_s": 2.0, **settings}
         bus = await self.platform.bus("scheduler")
         app = SchedulerApp(Host(bus, self.data, instance=instance), SchedulerSettings(**settings))
         await app.start()
@@ -222,7 +222,7 @@ def _alive(app) -> int:
 
 
 async def test_a_lost_node_costs_its_tasks_and_finds_them_unwanted_when_it_comes_back(stage):
-    _, client = await ready(stage, agents=2)
+    _, client = await ready(stage, agents=2, node_silence_s=3.0)
     await web_service(client, 2)
     await client.settled()
     lost = stage.agents["n1"]
