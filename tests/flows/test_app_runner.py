@@ -180,8 +180,8 @@ def test_a_killed_instance_is_replaced_and_its_requests_are_held(story):
 def test_a_paused_service_has_no_instance_and_a_resumed_one_answers_again(story):
     story.client.pause_service(ServiceArn=story.arn)
     story.settled("PAUSED")
-    assert story.instances() == []
-    assert story.visitors.once()[0] == 404
+    until(lambda: story.instances() == [])
+    until(lambda: story.visitors.once()[0] == 404)
     story.client.resume_service(ServiceArn=story.arn)
     story.settled()
     until(lambda: story.visitors.once() == (200, "two"), 30)
@@ -222,8 +222,8 @@ def test_a_request_goes_on_its_way_in_its_own_trace_and_the_first_one_ends_the_d
 def test_a_deleted_service_is_gone(story):
     story.client.delete_service(ServiceArn=story.arn)
     story.settled("DELETED")
-    assert story.instances() == []
-    assert story.visitors.once()[0] == 404
+    until(lambda: story.instances() == [])
+    until(lambda: story.visitors.once()[0] == 404)
     until(lambda: dns.ask(story.platform.info["dns_port"], "shop.apprunner.local").data() == [], 30)
     assert story.arn not in [s["ServiceArn"] for s in story.client.list_services()["ServiceSummaryList"]]
 
