@@ -126,7 +126,7 @@ def ecs(services: Services, uri: str):
     return ecs
 
 
-def ask(attempt: Callable[[], object], seconds: float = 30) -> object:
+def ask(attempt: Callable[[], object], seconds: float = 60) -> object:
     """What an attempt gives as soon as it succeeds."""
     deadline = time.monotonic() + seconds
     while True:
@@ -188,7 +188,7 @@ async def main():
         "nats://nats:4222", user="edge", password=os.environ["ROADSTEAD_NATS_PASSWORD"], error_cb=said.put)
     await client.publish("state.scheduler.task.x", b"{}")
     await client.flush()
-    print(await asyncio.wait_for(said.get(), 5))
+    print(await asyncio.wait_for(said.get(), 30))
     await client.close()
 asyncio.run(main())
 """
