@@ -21,7 +21,7 @@ from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
-from contracts.subjects import EVENTS_STREAM, HEARTBEATS, METRICS
+from contracts.subjects import EVENTS_STREAM, EXEC_ATTACH, EXEC_IN, EXEC_OPEN, EXEC_OUT, HEARTBEATS, METRICS
 
 OPERATOR = "operator"
 USERS = (
@@ -61,13 +61,17 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
 """Which commands it may ask for."""
 
 PUBLISHES: dict[str, tuple[str, ...]] = {
-    "agent": ("logs.>", "metrics.agent.*", HEARTBEATS),
+    "agent": ("logs.>", "metrics.agent.*", HEARTBEATS, EXEC_OUT),
+    "scheduler": (EXEC_OPEN,),
+    "edge": (EXEC_ATTACH, EXEC_IN),
     "monitor": ("logs.>", "metrics.monitor.*", "$JS.API.STREAM.PURGE.LOGS"),
     "app_runner_gateway": ("logs.>", "metrics.app_runner_gateway.*"),
 }
 """What else it may publish."""
 
 HEARS: dict[str, tuple[str, ...]] = {
+    "agent": (EXEC_OPEN, EXEC_ATTACH, EXEC_IN),
+    "edge": (EXEC_OUT,),
     "scheduler": (HEARTBEATS,),
     "monitor": (HEARTBEATS,),
     "autoscaler": (METRICS,),

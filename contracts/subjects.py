@@ -36,3 +36,30 @@ def trace(trace_id: str) -> str:
 def metrics(source: str, instance: str) -> str:
     """Where an instance of a service says what it measured: a UsageBatch from agents, else a MetricBatch."""
     return f"metrics.{source}.{escape(instance)}"
+
+
+EXEC_OPEN = "exec.open.*"
+EXEC_ATTACH = "exec.attach.*"
+EXEC_IN = "exec.in.*"
+EXEC_OUT = "exec.out.*"
+"""Sessions of ExecuteCommand, core NATS (contracts.records.exec)."""
+
+
+def exec_open(node: str) -> str:
+    """Where a node's agent is asked to expect a session (ExecOpen -> ExecAnswer)."""
+    return f"exec.open.{escape(node)}"
+
+
+def exec_attach(session: str) -> str:
+    """Where the agent that expects a session hears of its client (ExecAttach -> ExecAnswer)."""
+    return f"exec.attach.{escape(session)}"
+
+
+def exec_in(session: str) -> str:
+    """What a session's client sends: messages of the data channel."""
+    return f"exec.in.{escape(session)}"
+
+
+def exec_out(session: str) -> str:
+    """What is sent to a session's client: messages of the data channel."""
+    return f"exec.out.{escape(session)}"

@@ -17,6 +17,7 @@ from contracts.subjects import heartbeat
 from services.agent.adapters import machine_size, node_name
 from services.agent.containers import sweep
 from services.agent.controllers import Supervisor
+from services.agent.execs import Sessions
 from services.agent.node import NodeParts
 from services.agent.ports import Runtime, RuntimeFailure
 from services.agent.reports import Reports
@@ -78,6 +79,8 @@ class AgentApp(App):
         reporter = UsageReporter(
             bus, self.runtime, self.node, self.settings.usage_s, self.host.clock, self._supervisor.runners
         )
+        self._execs = Sessions(bus, self.runtime, self.node, self._supervisor.find, self.host.clock)
+        await self._execs.start()
         self._measuring = bus.spawn(reporter.run(), f"usage.{self.node}")
         self._beating = bus.spawn(self._beat(), f"heartbeat.{self.node}")
         bus.spawn(self._sweep_images(), f"images.{self.node}")
@@ -87,6 +90,8 @@ class AgentApp(App):
         if hasattr(self, "_beating"):
             self._beating.cancel()
             self._measuring.cancel()
+        if hasattr(self, "_execs"):
+            await self._execs.stop()
         if hasattr(self, "_supervisor"):
             await self._supervisor.stop()
             await self._reports.close()

@@ -9,6 +9,7 @@ import structlog
 
 from contracts.kinds import Key
 from contracts.records.agent import TASK_STATUS
+from contracts.records.exec import ExecOpen
 from contracts.records.scheduler import TASK, Task
 from services.agent.containers import remove_leftovers
 from services.agent.decisions.adoption import Verdict, verdict
@@ -43,6 +44,18 @@ class Supervisor:
     def runners(self) -> list[TaskRunner]:
         """The tasks it looks after now."""
         return list(self._runners.values())
+
+    def find(self, wanted: ExecOpen) -> str:
+        """The runtime's id of the container that a session is for; empty when it does not run here."""
+        for (account, region, cluster, _, task), runner in self._runners.items():
+            if (account, region, cluster, task) == (wanted.account, wanted.region, wanted.cluster, wanted.task):
+                running = runner.running()
+                return (
+                    next((c.id for c in runner.plan.containers if c.name == wanted.container and c.id in running), "")
+                    if running
+                    else ""
+                )
+        return ""
 
     async def start(self, sandboxes: list[Sandbox]) -> None:
         """Take over what stands, and from now on follow what is wanted. No await between the two: nothing is missed."""

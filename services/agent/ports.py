@@ -31,6 +31,7 @@ __all__ = [
     "CannotCreateContainerError",
     "CannotPullContainerError",
     "CannotStartContainerError",
+    "Command",
     "Container",
     "ContainerSpec",
     "ExecResult",
@@ -87,6 +88,26 @@ class NoSuchContainer(RuntimeFailure):
     """The runtime does not know this container or sandbox (any more)."""
 
     code = "NoSuchContainer"
+
+
+class Command(Protocol):
+    """A command that runs in a container with somebody at it. Close it in any case."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """(1, what it wrote), or (2, …) for its standard error where that is apart (never with a terminal); at most
+        16 KiB. None when it has ended and there is no more."""
+
+    async def write(self, data: bytes) -> None:
+        """Give it input; returns when all of it is taken. Dropped without a terminal: its input is empty."""
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Change its terminal's size."""
+
+    async def wait(self) -> int:
+        """Its exit code; 128 + the signal's number when a signal ended it, 127 when there is no such program."""
+
+    async def close(self) -> None:
+        """Kill it if it still runs, and let go of it."""
 
 
 class Runtime(Protocol):
@@ -154,6 +175,12 @@ class Runtime(Protocol):
         self, container_id: str, argv: list[str], timeout_s: float = 60.0, environment: dict[str, str] | None = None
     ) -> ExecResult:
         """Run a command inside (health checks). Output is bounded to 64 KiB."""
+
+    async def open_exec(
+        self, container_id: str, argv: list[str], *, tty: bool, environment: dict[str, str] | None = None
+    ) -> Command:
+        """Start a command inside as root, with a terminal or without, to be talked to. Raises NoSuchContainer when the
+        container does not run, else RuntimeFailure."""
 
     def logs(self, container_id: str, after: str = "", *, follow: bool = False) -> AsyncIterator[LogLine]:
         """Its output from the beginning or behind a cursor. With follow, ends when the container has ended

@@ -60,11 +60,20 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("--follow", "-f", action="store_true", help="go on as lines come")
     logs.add_argument("--lines", "-n", type=int, default=100, help="the last N lines (100)")
     logs.add_argument("--json", action="store_true", help="the lines as they are stored")
+    _add_exec(command)
     _add_scanning(command)
     trace = command("trace", "A waterfall of one trace; without an ID, the latest traces.")
     trace.add_argument("id", metavar="ID", nargs="?")
     trace.add_argument("--all", action="store_true", help="the latest with those that only asked (Describe…, List…)")
     return root
+
+
+def _add_exec(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    execute = command("exec", "Run a command in a running task (enableExecuteCommand); its exit code is this one's.")
+    execute.add_argument("--container", metavar="NAME", help="which one, where the task has several")
+    execute.add_argument("--tty", "-t", action="store_true", help="with a terminal and this one's input")
+    execute.add_argument("task", metavar="TASK", help="its id, the beginning of it, or its ARN")
+    execute.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments")
 
 
 def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -106,6 +115,10 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.node import node
 
         return node(layout, arguments)
+    if arguments.command == "exec":
+        from services.cli.execute import execute
+
+        return execute(layout, arguments)
     from services.cli import ask, scanning, top
 
     try:

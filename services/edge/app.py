@@ -9,6 +9,7 @@ from aiohttp import web
 
 from contracts.aws.index import INDEX
 from services.edge.adapters import HttpUpstream
+from services.edge.data_channel import PREFIX, DataChannels
 from services.edge.decisions import OWNERS, served
 from services.edge.ports import Upstream
 from services.edge.routes import Greeting
@@ -114,13 +115,21 @@ class EdgeApp(App):
         self._keys = await KeyRing.open(self.host.bus)
         upstreams = {**http_upstreams(self._settings), **self._local()}
         self._edge = Edge(self._settings, upstreams, self._keys, self.host.clock)
+        self._channels = DataChannels(self.host.bus)
 
     def handler(self) -> Handler:
         """Answers every path."""
-        return self._edge.handle
+        return self._handle
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.startswith(PREFIX):
+            return await self._channels.handle(request)
+        return await self._edge.handle(request)
 
     async def stop(self) -> None:
         """Let go."""
+        if hasattr(self, "_channels"):
+            await self._channels.close()
         if hasattr(self, "_edge"):
             await self._edge.close()
         if hasattr(self, "_keys"):

@@ -30,6 +30,53 @@ from services.agent.ports import (
 )
 
 
+class FakeCommand:
+    """A command that writes its arguments, then repeats what it is told until that is `exit`."""
+
+    def __init__(self, argv: list[str], container: _Running) -> None:
+        self.size = (80, 24)
+        self.closed = False
+        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._said: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._said.put_nowait(" ".join(argv).encode())
+        self._container = container
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        await self._container.ended.wait()
+        self._end(137)
+
+    def _end(self, code: int) -> None:
+        if not self._code.done():
+            self._code.set_result(code)
+            self._said.put_nowait(None)
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """What it says."""
+        data = await self._said.get()
+        return None if data is None else (1, data)
+
+    async def write(self, data: bytes) -> None:
+        """Repeat it, or exit with 7."""
+        if data == b"exit":
+            self._end(7)
+        else:
+            self._said.put_nowait(data)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Say it."""
+        self._said.put_nowait(f"{columns}x{rows}".encode())
+
+    async def wait(self) -> int:
+        """7, or 137 when its container ended."""
+        return await self._code
+
+    async def close(self) -> None:
+        """Note it."""
+        self.closed = True
+        self._watching.cancel()
+
+
 class Behaviour(msgspec.Struct):
     """What containers of this name do. exit_after None: they run until stopped. `on_exec` answers health checks."""
 
@@ -82,6 +129,7 @@ class FakeRuntime:
         self.pull_errors: dict[str, str] = {}
         self.pull_delay = 0.0
         self.sandbox_error: Exception | None = None
+        self.commands: list[FakeCommand] = []
         self.calls: list[tuple[str, str]] = []
         self.pulled: list[tuple[str, RegistryAuth | None]] = []
         self.sockets: dict[str, socket.socket] = {}
@@ -241,6 +289,16 @@ class FakeRuntime:
         c = self.container(container_id)
         self.calls.append(("exec", c.spec.name))
         return c.behaviour.on_exec(argv) if c.behaviour.on_exec else ExecResult(0, b"")
+
+    async def open_exec(
+        self, container_id: str, argv: list[str], *, tty: bool, environment: dict[str, str] | None = None
+    ) -> FakeCommand:
+        """A FakeCommand."""
+        c = self.container(container_id)
+        if c.state != "running":
+            raise NoSuchContainer(f"{container_id} does not run")
+        self.commands.append(FakeCommand(argv, c))
+        return self.commands[-1]
 
     async def logs(self, container_id: str, after: str = "", *, follow: bool = False) -> AsyncIterator[LogLine]:
         """Its lines; the cursor is the line's number."""

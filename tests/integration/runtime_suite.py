@@ -19,6 +19,7 @@ import pytest
 from services.agent.ports import (
     CannotPullContainerError,
     CannotStartContainerError,
+    Command,
     Container,
     ContainerSpec,
     ExecResult,
@@ -89,6 +90,17 @@ class Node:
         """Remove what was made."""
         for sandbox_id in self._made:
             await self.runtime.remove_sandbox(sandbox_id)
+
+
+async def told(command: Command) -> tuple[dict[int, bytes], int]:
+    """All that a command writes, by stream, and its exit code; closed."""
+    said: dict[int, bytes] = {}
+    async with asyncio.timeout(30):
+        while (chunk := await command.read()) is not None:
+            said[chunk[0]] = said.get(chunk[0], b"") + chunk[1]
+        code = await command.wait()
+    await command.close()
+    return said, code
 
 
 class RuntimeSuite:
@@ -248,6 +260,41 @@ class RuntimeSuite:
         assert (missing.exit_code, b"nosuch" in missing.output) == (127, True)
         many = await run(container_id, ["sh", "-c", "yes | head -c 1000000"])
         assert (many.exit_code, len(many.output)) == (0, 65536)
+
+    async def test_a_command_without_a_terminal_is_followed(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none")
+        container_id = await node.run(sandbox, "sleep 60", user="1:1")
+        script = "id -u; echo bad >&2; cat; echo $X; exit 4"
+        ran = await node.runtime.open_exec(container_id, ["sh", "-c", script], tty=False, environment={"X": "1"})
+        assert await told(ran) == ({1: b"0\n1\n", 2: b"bad\n"}, 4)
+        many = await node.runtime.open_exec(container_id, ["sh", "-c", "yes | head -c 1000000"], tty=False)
+        said, code = await told(many)
+        assert (len(said[1]), code) == (1000000, 0)
+        missing = await node.runtime.open_exec(container_id, ["nosuch"], tty=False)
+        assert (await told(missing))[1] == 127
+
+    async def test_a_command_at_a_terminal_is_talked_to(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none")
+        container_id = await node.run(sandbox, "sleep 60")
+        shell = await node.runtime.open_exec(container_id, ["sh"], tty=True)
+        await shell.resize(101, 33)
+        await shell.write(b"until [ \"$(stty size)\" = '33 101' ]; do sleep 0.02; done; tty; echo e$((1+1))\n")
+        said = b""
+        async with asyncio.timeout(30):
+            while b"e2\r\n" not in said:
+                said += (await shell.read())[1]
+        assert b"/dev/pts/" in said or b"/dev/console" in said
+        await shell.write(b"exit 5\n")
+        assert (await told(shell))[1] == 5
+
+    async def test_a_command_ends_when_it_is_closed_and_with_its_container(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none")
+        container_id = await node.run(sandbox, "sleep 60")
+        other = await node.runtime.open_exec(container_id, ["sleep", "50"], tty=True)
+        asyncio.get_running_loop().call_later(0.3, asyncio.ensure_future, node.runtime.stop_container(container_id, 0))
+        assert (await told(other))[1] == 137
+        with pytest.raises(NoSuchContainer):
+            await node.runtime.open_exec(container_id, ["true"], tty=False)
 
     async def test_containers_of_a_sandbox_share_its_network(self, node: Node) -> None:
         sandbox = await node.sandbox(hostname="web", extra_hosts={"db.local": "10.9.8.7"})

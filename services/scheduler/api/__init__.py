@@ -5,6 +5,7 @@ from services.scheduler.api.capacity_providers import CapacityProviders
 from services.scheduler.api.clusters import Clusters
 from services.scheduler.api.container_instances import ContainerInstances
 from services.scheduler.api.deployments import Deployments
+from services.scheduler.api.execute_command import ExecuteCommands
 from services.scheduler.api.protection import Protection
 from services.scheduler.api.services import Services
 from services.scheduler.api.tagging import Tagging
@@ -17,6 +18,7 @@ class Ecs(
     CapacityProviders,
     TaskDefinitions,
     Tasks,
+    ExecuteCommands,
     Protection,
     Services,
     Deployments,

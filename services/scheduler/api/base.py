@@ -9,7 +9,7 @@ import msgspec
 from contracts.aws import ecs
 from contracts.records.scheduler import Cluster, TaskDefinition
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER
-from services.scheduler.adapters import World
+from services.scheduler.adapters import Joined, World
 from services.scheduler.decisions.names import cluster_name, family_and_revision
 from services.scheduler.handlers import CLUSTER_NOT_FOUND, active_cluster
 from services.shared.aws.context import RequestContext
@@ -54,6 +54,11 @@ class EcsBase(AwsService):
         if cluster.name == WORKLOADS_CLUSTER:
             raise AwsError(*CLUSTER_NOT_FOUND)
         return cluster
+
+    def _find(self, cluster: Cluster, task_id: str) -> Joined | None:
+        """A task with its status."""
+        key = self.world.task_key(cluster.account, cluster.region, cluster.name, task_id)
+        return self.world.joined(key) if key is not None else None
 
     def _definition(self, context: RequestContext, reference: str) -> TaskDefinition | None:
         """The revision that a reference means; without a number the latest ACTIVE one."""

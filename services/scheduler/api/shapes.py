@@ -154,6 +154,8 @@ def _container(
         memory=str(memory) if memory is not None else None,
         memory_reservation=str(reservation) if reservation is not None else None,
     )
+    if task.enable_execute_command:
+        shape.managed_agents = [_exec_agent(known, lost)]
     if known is None:
         return shape
     shape.last_status = "STOPPED" if lost else known.last_status
@@ -179,3 +181,12 @@ def _container(
             )
         ]
     return shape
+
+
+def _exec_agent(known: ContainerStatus | None, lost: bool) -> ecs.ManagedAgent:
+    """What lets ExecuteCommand in. It is the node's agent, so it runs when the container does."""
+    if known is None:
+        return ecs.ManagedAgent(name="ExecuteCommandAgent", last_status="PENDING")
+    status = "STOPPED" if lost else known.last_status
+    started = known.started_at if status == "RUNNING" else None
+    return ecs.ManagedAgent(name="ExecuteCommandAgent", last_status=status, last_started_at=started)

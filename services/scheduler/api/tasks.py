@@ -14,7 +14,7 @@ import msgspec
 from contracts.aws import ecs
 from contracts.kinds import Key
 from contracts.records.scheduler import Cluster, Task, TaskDefinition
-from services.scheduler.adapters import Joined, World
+from services.scheduler.adapters import World
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.api.shapes import instance_arn, task_arn, task_shape
 from services.scheduler.decisions import life, names, tags
@@ -237,10 +237,6 @@ class Tasks(EcsBase):
         )
         shown, token = page(arns, request.next_token, request.max_results)
         return ecs.ListTasksResponse(task_arns=shown, next_token=token)
-
-    def _find(self, cluster: Cluster, task_id: str) -> Joined | None:
-        key = self.world.task_key(cluster.account, cluster.region, cluster.name, task_id)
-        return self.world.joined(key) if key is not None else None
 
 
 def _key(task: Task) -> Key:

@@ -22,7 +22,8 @@ ANONYMOUS = Identity("", "", "", "", False, "us-east-1", "")
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """What an operation knows of its caller. `session`: temporary credentials; `api`: the module's name."""
+    """What an operation knows of its caller. `session`: temporary credentials; `api`: the module's name; `host`: the
+    Host header, by which the caller names the platform (name and port)."""
 
     account: str
     region: str
@@ -35,3 +36,4 @@ class RequestContext(msgspec.Struct, frozen=True):
     api: str
     operation: str
     user_agent: str
+    host: str = ""

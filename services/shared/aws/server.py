@@ -229,4 +229,5 @@ def _context(request: AwsHttpRequest, identity: Identity, route: Route, request_
         route.api.name,
         route.operation,
         request.headers.get("User-Agent", ""),
+        request.headers.get("Host", ""),
     )

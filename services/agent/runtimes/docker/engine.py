@@ -18,6 +18,7 @@ from services.agent.ports import NoSuchContainer, RuntimeFailure
 
 if TYPE_CHECKING:
     from aiodocker import Docker
+    from aiodocker.execs import Exec
 
 UNREACHABLE = 900
 _CONNECT = aiohttp.ClientTimeout(sock_connect=5)
@@ -131,19 +132,24 @@ class Engine:
     @contextlib.asynccontextmanager
     async def run_exec(self, exec_id: str, *, tty: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
         """Start an exec and give its output (stdout and stderr as they come)."""
-        from aiodocker.execs import Exec
 
         async def chunks() -> AsyncIterator[bytes]:
             while (message := await stream.read_out()) is not None:
                 yield message.data
 
         with translated():
-            stream = Exec(self._client(), exec_id, tty).start()
+            stream = self.exec(exec_id, tty=tty).start()
             try:
                 yield chunks()
             finally:
                 with contextlib.suppress(AssertionError):  # the connection is gone already
                     await stream.close()
+
+    def exec(self, exec_id: str, *, tty: bool) -> Exec:
+        """An exec that was made, to be started and talked to."""
+        from aiodocker.execs import Exec
+
+        return Exec(self._client(), exec_id, tty)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import aiohttp
 from services.agent.ports import (
     CannotCreateContainerError,
     CannotStartContainerError,
+    Command,
     Container,
     ContainerSpec,
     ExecResult,
@@ -257,6 +258,20 @@ class DockerRuntime:
         with failing_as(RuntimeFailure, container_id):
             try:
                 return await execs.run(self._engine, self._name(container_id), argv, timeout_s, environment or {})
+            except EngineError as error:
+                if error.status == 409:
+                    raise NoSuchContainer(f"the container {container_id} does not run") from error
+                raise
+
+    async def open_exec(
+        self, container_id: str, argv: list[str], *, tty: bool, environment: dict[str, str] | None = None
+    ) -> Command:
+        """As the port says."""
+        with failing_as(RuntimeFailure, container_id):
+            try:
+                return await execs.DockerCommand.start(
+                    self._engine, self._name(container_id), argv, tty=tty, environment=environment or {}
+                )
             except EngineError as error:
                 if error.status == 409:
                     raise NoSuchContainer(f"the container {container_id} does not run") from error

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,7 @@ from services.agent.ports import (
 )
 from services.agent.runtimes.oci import machine, records, rootfs, spec, syscalls
 from services.agent.runtimes.oci.cgroups import Cgroups
+from services.agent.runtimes.oci.commands import OciCommand
 from services.agent.runtimes.oci.images.store import ImageStore
 from services.agent.runtimes.oci.keeper import Keeper, Kept, Tools, reason_of
 from services.agent.runtimes.oci.records import CONTAINER, ContainerRecord
@@ -229,15 +231,7 @@ class Containers:
 
     def exec(self, container_id: str, argv: list[str], timeout_s: float, environment: dict[str, str]) -> ExecResult:
         """See `Runtime.exec`."""
-        record = self.record(container_id)
-        if record.state != "running":
-            raise NoSuchContainer(f"container {container_id} is not running")
-        directory = self._directory / container_id
-        process = json.loads((directory / "config.json").read_text())["process"]
-        more = [f"{key}={value}" for key, value in environment.items()]
-        process |= {"terminal": False, "args": argv, "env": process["env"] + more}
-        file = directory / f"exec-{os.getpid()}-{next(self._numbers)}"
-        file.write_text(json.dumps(process))
+        file = self._process_file(container_id, {"terminal": False, "args": argv}, environment)
         pid_file = file.with_suffix(".pid")
         try:
             code, output, timed_out = self._keeper.exec(container_id, file, pid_file, timeout_s)
@@ -249,6 +243,24 @@ class Containers:
             reason = reason_of(output.decode(errors="replace"))
             code, output = (127 if "not found" in reason or "no such file" in reason else 126), reason.encode()
         return ExecResult(code, output, timed_out)
+
+    def open_exec(self, container_id: str, argv: list[str], tty: bool, environment: dict[str, str]) -> OciCommand:
+        """See `Runtime.open_exec`. The caller's loop follows it: `OciCommand.follow`."""
+        root = {"uid": 0, "gid": 0, "umask": 0o22}
+        file = self._process_file(container_id, {"terminal": tty, "args": argv, "user": root}, environment)
+        line = self._keeper.exec_command(container_id, file, file.with_suffix(".pid"))
+        return OciCommand(line, file, tty=tty)
+
+    def _process_file(self, container_id: str, process: dict[str, Any], environment: dict[str, str]) -> Path:
+        """Write an OCI process: the container's own, changed. Raises NoSuchContainer when it does not run."""
+        if self.record(container_id).state != "running":
+            raise NoSuchContainer(f"container {container_id} is not running")
+        directory = self._directory / container_id
+        own = json.loads((directory / "config.json").read_text())["process"]
+        more = [f"{key}={value}" for key, value in environment.items()]
+        file = directory / f"exec-{os.getpid()}-{next(self._numbers)}"
+        file.write_text(json.dumps(own | process | {"env": own["env"] + more}))
+        return file
 
     def stats(self, container_id: str) -> Stats:
         """See `Runtime.stats`."""

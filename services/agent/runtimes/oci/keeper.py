@@ -174,13 +174,16 @@ class Keeper:
         except FileNotFoundError:
             return []
 
+    def exec_command(self, container_id: str, process: Path, pid_file: Path) -> list[str]:
+        """The command line that runs a process (an OCI process file) inside, and ends with it."""
+        arguments = ["exec", "--process", str(process), "--pid-file", str(pid_file), container_id]
+        return [self._tools.runc, "--root", str(self._state), *arguments]
+
     def exec(self, container_id: str, process: Path, pid_file: Path, timeout_s: float) -> tuple[int, bytes, bool]:
         """Run a process (an OCI process file) inside: (exit code, its output up to 64 KiB, timed out)."""
-        arguments = ["exec", "--process", str(process), "--pid-file", str(pid_file), container_id]
-        command = [self._tools.runc, "--root", str(self._state), *arguments]
         reader, writer = os.pipe()
         with subprocess.Popen(
-            command,
+            self.exec_command(container_id, process, pid_file),
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=writer,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.agent.ports import (
+    Command,
     Container,
     ContainerSpec,
     ExecResult,
@@ -216,6 +217,14 @@ class OciRuntime:
         loop = asyncio.get_running_loop()
         work = self._containers.exec
         return await loop.run_in_executor(self._execs, work, container_id, argv, timeout_s, environment or {})
+
+    async def open_exec(
+        self, container_id: str, argv: list[str], *, tty: bool, environment: dict[str, str] | None = None
+    ) -> Command:
+        """See `Runtime.open_exec`."""
+        command = await self._run(self._containers.open_exec, container_id, argv, tty, environment or {})
+        command.follow()
+        return command
 
     async def logs(self, container_id: str, after: str = "", *, follow: bool = False) -> AsyncIterator[LogLine]:
         """See `Runtime.logs`."""
