@@ -104,10 +104,12 @@ async def told(command: Command) -> tuple[dict[int, bytes], int]:
 
 
 class RuntimeSuite:
-    """See the module. reaches_tasks: the node reaches a task's own address."""
+    """See the module. reaches_tasks: the node reaches a task's own address. ends_commands: an open exec that is closed is
+    killed."""
 
     reaches_tasks: ClassVar[bool] = True
     listens: ClassVar[bool] = True
+    ends_commands: ClassVar[bool] = True
 
     @pytest.fixture
     async def registry(self) -> AsyncIterator[ImageRegistry]:
@@ -287,14 +289,26 @@ class RuntimeSuite:
         await shell.write(b"exit 5\n")
         assert (await told(shell))[1] == 5
 
-    async def test_a_command_ends_when_it_is_closed_and_with_its_container(self, node: Node) -> None:
+    async def test_a_command_ends_with_its_container(self, node: Node) -> None:
         sandbox = await node.sandbox(network_mode="none")
         container_id = await node.run(sandbox, "sleep 60")
         other = await node.runtime.open_exec(container_id, ["sleep", "50"], tty=True)
         asyncio.get_running_loop().call_later(0.3, asyncio.ensure_future, node.runtime.stop_container(container_id, 0))
         assert (await told(other))[1] == 137
+        await node.runtime.wait(container_id)
         with pytest.raises(NoSuchContainer):
             await node.runtime.open_exec(container_id, ["true"], tty=False)
+
+    async def test_a_command_that_is_closed_is_killed(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none")
+        container_id = await node.run(sandbox, "sleep 60")
+        one = await node.runtime.open_exec(container_id, ["sh", "-c", "echo on; sleep 4713"], tty=True)
+        assert await one.read() == (1, b"on\r\n")
+        await one.close()
+        if self.ends_commands:
+            async with asyncio.timeout(30):
+                while (await node.runtime.exec(container_id, ["pidof", "sleep"])).output.split() != [b"1"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
 
     async def test_containers_of_a_sandbox_share_its_network(self, node: Node) -> None:
         sandbox = await node.sandbox(hostname="web", extra_hosts={"db.local": "10.9.8.7"})

@@ -79,6 +79,8 @@ async def runtime() -> AsyncIterator[DockerRuntime]:
 class TestDockerRuntime(RuntimeSuite):
     """The port's suite."""
 
+    ends_commands = False  # an engine whose processes this one does not see can not
+
     async def test_agents_that_start_together_share_one_network(self) -> None:
         """Docker lets each of them make a network of the name, after which the name means none of them."""
         shared = f"{NETWORK}-{secrets.token_hex(4)}"

@@ -146,4 +146,4 @@ def _kill(shown: dict[str, Any]) -> None:
     pid, container = shown.get("Pid") or 0, shown["ContainerID"]
     with contextlib.suppress(OSError):
         if pid > 1 and container in Path(f"/proc/{pid}/cgroup").read_text():
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)  # it leads a session of its own

@@ -273,7 +273,7 @@ class DockerRuntime:
                     self._engine, self._name(container_id), argv, tty=tty, environment=environment or {}
                 )
             except EngineError as error:
-                if error.status == 409:
+                if error.status == 409 or "is not running" in error.message:  # it ended between the two requests
                     raise NoSuchContainer(f"the container {container_id} does not run") from error
                 raise
 
