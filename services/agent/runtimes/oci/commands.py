@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import termios
+import tty as tty_modes
 from pathlib import Path
 
 from services.agent.runtimes.oci.keeper import ENVIRONMENT
@@ -43,6 +44,7 @@ class OciCommand:
         try:
             if tty:
                 ours, end = pty.openpty()
+                tty_modes.setraw(end)  # as runc will: what is typed before that must not be edited or echoed twice
                 theirs, self._open = [end], {ours: 1}
                 standard = (end, end, end)
             else:
@@ -81,6 +83,8 @@ class OciCommand:
             for descriptor, stream in tuple(self._open.items()):
                 data = self._read_now(descriptor)
                 if data:
+                    if not self._said and self._terminal >= 0 and not self._ended.is_set():
+                        self._running.send_signal(signal.SIGWINCH)  # a size that was set before runc listened
                     self._said = (self._said + data)[-MAX_SAID:]
                     return stream, data
             if ended or (self._terminal >= 0 and not self._open):
