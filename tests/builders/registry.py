@@ -150,7 +150,10 @@ def descriptor(data: bytes, media_type: str) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Wait for a condition."""
+    """Wait for a condition, which may be a coroutine function."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while True:
+            found = condition()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
             await asyncio.sleep(0.005)
