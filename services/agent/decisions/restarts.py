@@ -38,4 +38,5 @@ def restarts(policy: RestartPolicy | None, exit: Exit, started_at: float | None)
     if policy is None or exit.code in policy.ignored:
         return False
     began = exit.started_at or started_at
-    return bool(began) and exit.finished_at - (began or 0.0) >= policy.period_s
+    # One that ends at once may have its end written down before its start is.
+    return bool(began) and max(0.0, exit.finished_at - (began or 0.0)) >= policy.period_s
