@@ -23,7 +23,7 @@ from services.cli.layout import Layout, PlatformInfo, ServiceInfo
 from services.shared.bus import Bus
 from services.shared.nats_server import NatsServer
 from services.shared.provision import provision
-from services.shared.runner import START_S, App, Host, HttpServer, start_app, stop_app
+from services.shared.runner import App, Host, HttpServer, start_app, stop_app
 from services.shared.settings import SettingsError
 
 log = structlog.get_logger()
@@ -124,8 +124,7 @@ class Platform:
             self._nats.url, OPERATOR, user=OPERATOR, password=self._passwords[OPERATOR], wait_s=20
         )
         try:
-            with operator.patient(START_S):
-                await provision(operator)
+            await provision(operator)
         finally:
             await operator.close()
 
