@@ -12,8 +12,8 @@ _STREAM_NOT_FOUND = 10059
 
 
 async def provision(bus: Bus) -> None:
-    """Create or update every stream of contracts.streams; the bus must be the operator's. A busy disk may take its time:
-    nothing can start without streams, and nobody tries again."""
+    """Create or update every stream of contracts.streams; the bus must be the operator's. A busy disk may take its
+    time: nothing can start without streams, and nobody tries again."""
     with bus.patient(PATIENCE_S):
         for config in all_streams():
             await _ensure(bus, config)
