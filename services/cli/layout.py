@@ -59,29 +59,12 @@ class Layout:
 
     def lock(self) -> IO[str] | None:
         """Hold the directory in this process' name: at most one platform runs on it. None when another does."""
-        deadline = time.monotonic() + LOOK_S
-        while (file := self._try_lock()) is None:
-            if time.monotonic() > deadline:  # those who only look hold it too, but for a moment
-                return None
-            time.sleep(0.005)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        return file
-
-    def _try_lock(self) -> IO[str] | None:
-        file = open(self.lock_file, "a+", encoding="ascii")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return None
-        return file
+        return _hold(self.lock_file)
 
     def is_running(self) -> bool:
         """Whether a platform holds the directory, be it up or not yet."""
         with contextlib.suppress(OSError):
-            held = self._try_lock() if self.lock_file.exists() else None
+            held = _try_lock(self.lock_file) if self.lock_file.exists() else None
             if held is not None:
                 held.close()
                 return False
@@ -101,22 +84,22 @@ class Layout:
         """Whether the last platform ended without a word (kill -9, a power cut): one that stops takes its info away."""
         return self.info_file.is_file() and not self.is_running()
 
-    def lock_node(self, name: str) -> HeldNode:
-        """Hold a node's name for a process of its own; false when another process has it."""
+    def lock_node(self, name: str) -> IO[str] | None:
+        """Hold a node's name for a process of its own, as long as that lives. None when another process has it."""
         folder = self.root / "node-processes"
         folder.mkdir(exist_ok=True)
-        deadline = time.monotonic() + LOOK_S
-        while not (held := HeldNode(folder / name)) and time.monotonic() < deadline:
-            time.sleep(0.005)  # those who only look hold it too, but for a moment
-        return held
+        return _hold(folder / name)
 
     def node_processes(self) -> dict[str, int]:
         """The nodes that are processes of their own now, by name."""
         found = {}
         for path in (self.root / "node-processes").glob("*"):
-            with contextlib.closing(HeldNode(path)) as held, contextlib.suppress(ValueError):
-                if not held:
-                    found[path.name] = int(path.read_text())
+            held = _try_lock(path)
+            if held is not None:
+                held.close()
+                continue
+            with contextlib.suppress(ValueError):
+                found[path.name] = int(path.read_text())
         return found
 
     def write_info(self, info: PlatformInfo) -> None:
@@ -148,23 +131,24 @@ class Layout:
         return make
 
 
-class HeldNode:
-    """The name of a node, held by one process as long as that lives. True while it is this one."""
+def _hold(path: Path) -> IO[str] | None:
+    """Hold a lock in this process' name, which is written into its file. None when another process has it."""
+    deadline = time.monotonic() + LOOK_S
+    while (file := _try_lock(path)) is None:
+        if time.monotonic() > deadline:  # those who only look hold it too, but for a moment
+            return None
+        time.sleep(0.005)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
 
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "a+", encoding="ascii")  # noqa: SIM115
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            return
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
 
-    def __bool__(self) -> bool:
-        return not self._file.closed
-
-    def close(self) -> None:
-        """Let go of it."""
-        self._file.close()
+def _try_lock(path: Path) -> IO[str] | None:
+    file = open(path, "a+", encoding="ascii")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file

@@ -25,14 +25,15 @@ def node(layout: Layout, arguments: argparse.Namespace) -> int:
     """Join and run tasks until SIGINT or SIGTERM; tasks keep running, to be adopted when the node comes back."""
     info = layout.read_info()
     if info is None:
-        return _say_no(f"No platform runs on {layout.root}: start one with `roadstead up`")
+        return say_no(f"No platform runs on {layout.root}: start one with `roadstead up`")
     name = arguments.name or f"node-{arguments.zone}"
     wrong = _wrong(info, name, arguments)
     if wrong:
-        return _say_no(wrong)
-    with contextlib.closing(layout.lock_node(name)) as held:
-        if not held:
-            return _say_no(f"The node {name} runs already")
+        return say_no(wrong)
+    held = layout.lock_node(name)
+    if held is None:
+        return say_no(f"The node {name} runs already")
+    with held:
         import uvloop
 
         return uvloop.run(_serve(layout, info, name, arguments))
@@ -88,7 +89,7 @@ async def _serve(layout: Layout, info: PlatformInfo, name: str, arguments: argpa
         )
         await stop.wait()
     except (AwsError, SettingsError, OSError) as error:
-        return _say_no(f"{name}: {error}")
+        return say_no(f"{name}: {error}")
     finally:
         if server is not None:
             await server.stop()
@@ -111,6 +112,7 @@ def stop_nodes(layout: Layout) -> int:
     return len(found)
 
 
-def _say_no(text: str) -> int:
+def say_no(text: str) -> int:
+    """Say why a command can't do its work; its exit code."""
     print(text, file=sys.stderr)
     return 1

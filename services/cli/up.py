@@ -12,7 +12,7 @@ import sys
 import time
 
 from services.cli.layout import Layout, PlatformInfo
-from services.cli.node import stop_nodes
+from services.cli.node import say_no, stop_nodes
 
 READY_S = 60.0
 STOP_S = 60.0
@@ -21,20 +21,20 @@ STOP_S = 60.0
 def up(layout: Layout, arguments: argparse.Namespace) -> int:
     """Start the platform in the foreground, or in the background with --detach."""
     if not 1 <= arguments.zones <= 26:
-        return _say_no(f"--zones {arguments.zones}: between 1 and 26, please")
+        return say_no(f"--zones {arguments.zones}: between 1 and 26, please")
     if 0 < arguments.port == arguments.registry_port:
-        return _say_no(f"--port and --registry-port are both {arguments.port}: the registry needs a port of its own")
+        return say_no(f"--port and --registry-port are both {arguments.port}: the registry needs a port of its own")
     try:
         layout.prepare()
         if layout.is_running():
-            return _say_no(f"A platform runs on {layout.root} already; `roadstead status` tells how it is")
+            return say_no(f"A platform runs on {layout.root} already; `roadstead status` tells how it is")
         if arguments.detach:
             return _detach(layout, arguments)
         lock = layout.lock()
     except OSError as error:
-        return _say_no(f"The platform can't live under {layout.root}: {error.strerror} ({error.filename})")
+        return say_no(f"The platform can't live under {layout.root}: {error.strerror} ({error.filename})")
     if lock is None:
-        return _say_no(f"A platform runs on {layout.root} already; `roadstead status` tells how it is")
+        return say_no(f"A platform runs on {layout.root} already; `roadstead status` tells how it is")
     layout.info_file.unlink(missing_ok=True)
     import uvloop
 
@@ -76,7 +76,7 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
         expected = isinstance(error, AwsError | SettingsError | OSError) or hasattr(error, "reason")
         if not expected:
             logs.structlog.get_logger().exception("platform.failed")
-        return _say_no(f"The platform did not start: {error or type(error).__name__} (log: {layout.logs})")
+        return say_no(f"The platform did not start: {error or type(error).__name__} (log: {layout.logs})")
     finally:
         await platform.stop()
         layout.info_file.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ async def _end_tasks(layout: Layout) -> int:
     try:
         print(f"{await purge(layout.root)} tasks were stopped and removed", flush=True)
     except RuntimeFailure as failure:
-        return _say_no(f"Tasks could not be removed: {failure.reason}")
+        return say_no(f"Tasks could not be removed: {failure.reason}")
     return 0
 
 
@@ -150,7 +150,7 @@ def _detach(layout: Layout, arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         child.terminate()
         child.wait()
-        return _say_no("Stopped before it was up")
+        return say_no("Stopped before it was up")
 
 
 def _wait_until_up(layout: Layout, child: subprocess.Popen[bytes]) -> int:
@@ -164,8 +164,8 @@ def _wait_until_up(layout: Layout, child: subprocess.Popen[bytes]) -> int:
     text = layout.console_log.read_text().strip()
     if child.poll() is None:
         child.terminate()
-        return _say_no(f"The platform was not up after {READY_S:.0f} s. It said: {text or 'nothing'}")
-    return _say_no(text or f"The platform ended with exit code {child.returncode} before it was up")
+        return say_no(f"The platform was not up after {READY_S:.0f} s. It said: {text or 'nothing'}")
+    return say_no(text or f"The platform ended with exit code {child.returncode} before it was up")
 
 
 def down(layout: Layout, *, tasks: bool = False) -> int:
@@ -179,15 +179,10 @@ def down(layout: Layout, *, tasks: bool = False) -> int:
         deadline = time.monotonic() + STOP_S
         while layout.is_running():
             if time.monotonic() > deadline:
-                return _say_no(f"It has not stopped after {STOP_S:.0f} s (process {pid})")
+                return say_no(f"It has not stopped after {STOP_S:.0f} s (process {pid})")
             time.sleep(0.02)
         print("Roadstead is down; its tasks keep running" if not tasks else "Roadstead is down")
     if not tasks:
         return 0
     stop_nodes(layout)
     return asyncio.run(_end_tasks(layout))
-
-
-def _say_no(text: str) -> int:
-    print(text, file=sys.stderr)
-    return 1
