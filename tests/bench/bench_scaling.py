@@ -11,15 +11,13 @@ from typing import Any
 
 from tests.bench.figures import Figure, at_most, median
 from tests.builders.images import busybox_image
-from tests.builders.platform import FARGATE, Roadstead, roadstead, sleeper, until
+from tests.builders.platform import FARGATE, Roadstead, busy_when_told, roadstead, sleeper, until
 
 PERIOD_S = 10.0
 """The default: how often the autoscaler looks, whatever comes."""
 
 STEPS = 3
 CLUSTER = "bench"
-BUSY = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
-USES_LOAD = f"while :; do if [ -e /load/on ]; then {BUSY}; else sleep 0.2; fi; done"
 
 
 def target(service: str) -> dict[str, str]:
@@ -75,21 +73,7 @@ def by_metric(platform: Roadstead, ecs: Any, image: str) -> list[float]:
 def by_load(platform: Roadstead, ecs: Any, image: str, load: Path) -> list[float]:
     """A container that begins to use all of its quarter of a core: seconds to the second task, of services of their
     own, one after the other."""
-    ecs.register_task_definition(
-        family="busy",
-        cpu="256",
-        memory="128",
-        volumes=[{"name": "load", "host": {"sourcePath": str(load)}}],
-        containerDefinitions=[
-            {
-                "name": "main",
-                "image": image,
-                "command": ["sh", "-c", USES_LOAD],
-                "stopTimeout": 2,
-                "mountPoints": [{"sourceVolume": "load", "containerPath": "/load"}],
-            }
-        ],
-    )
+    ecs.register_task_definition(**busy_when_told(image, load))
     predefined = {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"}
     times = []
     for number in range(STEPS):

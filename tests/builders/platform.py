@@ -13,7 +13,18 @@ from services.testing.endpoint import Endpoint, until
 from services.testing.platform import Roadstead, roadstead
 from tests.builders.images import BuiltImage
 
-__all__ = ["FARGATE", "ROOT", "Endpoint", "Roadstead", "processes", "roadstead", "skopeo_push", "sleeper", "until"]
+__all__ = [
+    "FARGATE",
+    "ROOT",
+    "Endpoint",
+    "Roadstead",
+    "busy_when_told",
+    "processes",
+    "roadstead",
+    "skopeo_push",
+    "sleeper",
+    "until",
+]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -53,6 +64,26 @@ def sleeper(uri: str, *command: str, **members: Any) -> dict[str, Any]:
         "requiresCompatibilities": ["FARGATE"],
         "cpu": "256",
         "memory": "512",
+        "containerDefinitions": [container],
+    }
+
+
+def busy_when_told(uri: str, load: Path) -> dict[str, Any]:
+    """RegisterTaskDefinition's arguments for a container (family `busy`) that uses what it gets of the processor as
+    long as the folder `load` has a file `on`."""
+    work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
+    container = {
+        "name": "main",
+        "image": uri,
+        "command": ["sh", "-c", f"while :; do if [ -e /load/on ]; then {work}; else sleep 0.2; fi; done"],
+        "stopTimeout": 2,
+        "mountPoints": [{"sourceVolume": "load", "containerPath": "/load"}],
+    }
+    return {
+        "family": "busy",
+        "cpu": "256",
+        "memory": "128",
+        "volumes": [{"name": "load", "host": {"sourcePath": str(load)}}],
         "containerDefinitions": [container],
     }
 

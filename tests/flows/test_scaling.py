@@ -6,11 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.builders.images import busybox_image
-from tests.builders.platform import FARGATE, roadstead, sleeper, until
+from tests.builders.platform import FARGATE, busy_when_told, roadstead, sleeper, until
 
 CLUSTER = "scaling"
-BUSY = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
-USES_LOAD = f"while :; do if [ -e /load/on ]; then {BUSY}; else sleep 0.2; fi; done"
 SETTINGS = {
     "ROADSTEAD_AGENT_USAGE_S": "5",
     "ROADSTEAD_AUTOSCALER_PERIOD_S": "5",
@@ -98,21 +96,7 @@ def busy(quick, tmp_path_factory):
     ecs = quick.client("ecs")
     ecs.create_cluster(clusterName=CLUSTER)
     image = quick.push(busybox_image(), "busybox")
-    ecs.register_task_definition(
-        family="busy",
-        cpu="256",
-        memory="128",
-        volumes=[{"name": "load", "host": {"sourcePath": str(load)}}],
-        containerDefinitions=[
-            {
-                "name": "main",
-                "image": image,
-                "command": ["sh", "-c", USES_LOAD],
-                "stopTimeout": 2,
-                "mountPoints": [{"sourceVolume": "load", "containerPath": "/load"}],
-            }
-        ],
-    )
+    ecs.register_task_definition(**busy_when_told(image, load))
     ecs.create_service(cluster=CLUSTER, serviceName="busy", taskDefinition="busy", desiredCount=1, launchType="EC2")
     until(lambda: counts(ecs, "busy") == (1, 1))
     return load
