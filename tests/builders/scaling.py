@@ -58,7 +58,7 @@ class FakeMonitor:
     def __init__(self, bus: Any) -> None:
         self.bus = bus
         self.asked: list[GetMetrics] = []
-        self._level: dict[str, float] = {}
+        self._level: dict[str, Callable[[], float]] = {}
         self._since: dict[str, float] = {}
 
     async def start(self) -> None:
@@ -68,6 +68,10 @@ class FakeMonitor:
 
     async def says(self, name: str, value: float, for_s: float = 0.0) -> None:
         """From now on (since `for_s` seconds) the metric has this value; whoever listens hears that something came."""
+        await self.follows(name, lambda: value, for_s)
+
+    async def follows(self, name: str, value: Callable[[], float], for_s: float = 0.0) -> None:
+        """As `says`, with a value that is reckoned whenever it is asked for."""
         self._level[name], self._since[name] = value, time.time() - for_s
         await self.bus.tell(metrics("monitor", "t"))
 
@@ -80,7 +84,7 @@ class FakeMonitor:
             return MetricValues()
         begin = max(start, self._since[name])
         times = [at for at in (end - period * n for n in range(200, -1, -1)) if at >= begin] or [end - 0.001]
-        return MetricValues(times=times, values=[self._level[name]] * len(times))
+        return MetricValues(times=times, values=[self._level[name]()] * len(times))
 
     async def alarm(self, name: str, state: str, actions: list[str], metric: str, threshold: float) -> None:
         """Put an alarm of this state there."""
@@ -161,6 +165,10 @@ class Stage:
     async def activities(self, **members: Any) -> list[dict]:
         """The activities, newest first."""
         return (await self.call("describe_scaling_activities", ServiceNamespace="ecs", **members))["ScalingActivities"]
+
+    async def load(self, percent: float) -> None:
+        """From now on this much processor time is wanted in all, of as many tasks as are desired."""
+        await self.monitor.follows("CPUUtilization", lambda: percent / max(1, self.desired()))
 
     async def track(self, target: float = 50.0, **members: Any) -> str:
         """A target tracking policy on the CPU without cooldowns; its ARN."""

@@ -289,6 +289,14 @@ class RuntimeSuite:
         await shell.write(b"exit 5\n")
         assert (await told(shell))[1] == 5
 
+    async def test_lines_at_a_terminal_return_once_whenever_they_are_written(self, node: Node) -> None:
+        sandbox = await node.sandbox(network_mode="none")
+        container_id = await node.run(sandbox, "sleep 60")
+        script = r"printf 'a\n\nb\n'; sleep 0.2; printf 'c\n\nd\n'"
+        for _ in range(5):
+            one = await node.runtime.open_exec(container_id, ["sh", "-c", script], tty=True)
+            assert await told(one) == ({1: b"a\r\n\r\nb\r\nc\r\n\r\nd\r\n"}, 0)
+
     async def test_a_command_ends_with_its_container(self, node: Node) -> None:
         sandbox = await node.sandbox(network_mode="none")
         container_id = await node.run(sandbox, "sleep 60")

@@ -39,9 +39,7 @@ async def ended(stage, count=1):
 async def test_a_service_under_load_is_scaled_out_and_back_and_it_is_told_why(stage):
     await registered(stage)
     await stage.track(50.0)
-    await stage.monitor.says("CPUUtilization", 140.0)
-    await until(lambda: stage.desired() == 3)
-    await stage.monitor.says("CPUUtilization", 49.0)
+    await stage.load(140.0)
     await until(lambda: len(stage.agent.running()) == 3)
     (activity,) = await ended(stage)
     shown = {k: activity[k] for k in ("StatusCode", "Description", "Cause", "StatusMessage")}
@@ -51,7 +49,7 @@ async def test_a_service_under_load_is_scaled_out_and_back_and_it_is_told_why(st
         "Cause": "policy cpu: ECSServiceAverageCPUUtilization is 140, target 50: 1 x 140 / 50 asks for 3",
         "StatusMessage": "Successfully set desired count to 3. Change successfully fulfilled by ecs.",
     }
-    await stage.monitor.says("CPUUtilization", 10.0)
+    await stage.load(30.0)
     await until(lambda: stage.desired() == 1)
     assert [a["Description"] for a in await ended(stage, 2)] == [
         "Setting desired count to 1.",
@@ -185,11 +183,10 @@ async def test_who_dies_between_deciding_and_asking_is_followed_by_one_who_finis
 
     monkeypatch.setattr(SchedulerCounts, "set", dies)
     await stage.track(50.0)
-    await stage.monitor.says("CPUUtilization", 140.0)
+    await stage.load(140.0)
     await asyncio.wait_for(died.wait(), 30)
     await stage.kill(app)
     monkeypatch.setattr(SchedulerCounts, "set", real)
-    await stage.monitor.says("CPUUtilization", 49.0)
     second = await stage.autoscaler("a2")
     stage.outlives(second)
     await until(lambda: [a.status for a in second.world.activities.records()] == ["Successful"])
@@ -200,15 +197,14 @@ async def test_two_autoscalers_scale_once_and_one_takes_over_from_the_other(stag
     first = await registered(stage)
     second = await stage.autoscaler("a2")
     await stage.track(50.0)
-    await stage.monitor.says("CPUUtilization", 140.0)
+    await stage.load(140.0)
     await until(lambda: stage.desired() == 3)
-    await stage.monitor.says("CPUUtilization", 49.0)
     await until(lambda: [a.status for a in second.world.activities.records()] == ["Successful"])
     assert (first.leader.leading, second.leader.leading) == (True, False)
     await stage.kill(first)
     stage.outlives(second)
     await until(lambda: second.leader.leading)
-    await stage.monitor.says("CPUUtilization", 75.0)
+    await stage.load(225.0)
     await until(lambda: stage.desired() == 5)
 
 
@@ -219,7 +215,7 @@ async def test_a_service_that_is_gone_is_left_alone_and_nats_may_come_and_go(sta
     await nats_platform.server.start()
     await stage.monitor.bus.connected.wait()
     await until(lambda: stage.apps[-1].host.bus.connected.is_set())
-    await stage.monitor.says("CPUUtilization", 140.0)
+    await stage.load(140.0)
     await until(lambda: stage.desired() == 3)
     await stage.ecs("delete_service", cluster="main", service="web", force=True)
     await until(lambda: stage.service().status != "ACTIVE")

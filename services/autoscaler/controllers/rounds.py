@@ -237,8 +237,12 @@ class Rounds:
     async def _look(self, look: Look, values: Mapping[MetricOf, list[Point]]) -> None:
         """What broke off first; then schedule, bounds, policies. Each change marks the target again."""
         key = SCALABLE_TARGET.key_of(look.target)
-        for entry in self._world.open_activities(key):
+        opened = self._world.open_activities(key)
+        for entry in opened:
             await self._scaling.resume(entry)
+        if any(entry.record.status == "Pending" for entry in opened):
+            self.mark(key)  # what was seen is the count before it was asked for
+            return
         if self._world.targets.record(*key) is not look.target or await self._fire(look.target):
             return
         if not look.target.settled:

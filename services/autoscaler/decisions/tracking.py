@@ -49,7 +49,7 @@ def track(policy: Tracking, series: Series, current: int, history: History, now:
         return _wish(policy, "NO_DATA", current, f"there is no recent value of {policy.metric}")
     newest = points[-1].value
     if newest > policy.target:
-        return _out(policy, newest, current, history, now)
+        return _out(policy, points[-1], current, history, now)
     if not policy.scales_in:
         return _wish(policy, "HOLD", current, f"{_shown(policy, newest)}; the policy does not scale in")
     since = now - window_s - period_s
@@ -78,12 +78,12 @@ def _covers(points: Sequence[Point], since: float, gap_s: float) -> bool:
     return len(times) > 1 and all(later - before <= gap_s for before, later in pairwise(times))
 
 
-def _out(policy: Tracking, value: float, current: int, history: History, now: float) -> Wish:
+def _out(policy: Tracking, newest: Point, current: int, history: History, now: float) -> Wish:
     """While the last scale-out cools down, its result is not the base of the next one: tasks that it started don't yet
-    carry load, so only a need beyond it counts."""
-    base = current
+    carry load, so only a need beyond it counts. The same holds, without a cooldown, for what was measured before it."""
+    base, value = current, newest.value
     cooling = history.out is not None and now < history.out.at + policy.out_cooldown_s
-    if cooling and history.out is not None:
+    if history.out is not None and (cooling or newest.at < history.out.at):
         base = min(current, history.out.before)
     desired = capacity_for(base, value, policy.target)
     if desired <= current:

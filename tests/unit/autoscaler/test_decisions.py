@@ -78,6 +78,13 @@ def test_while_a_scale_out_cools_down_only_a_need_beyond_it_counts():
     assert tracked(policy(), series(100), 4, out(300, 2, 4)) == ("OUT", 8)
 
 
+def test_what_was_measured_before_a_scale_out_is_no_need_of_more_even_without_a_cooldown():
+    at_once = policy(out_cooldown_s=0.0)
+    assert tracked(at_once, series(100), 4, out(9, 2, 4)) == ("HOLD", 4)
+    assert tracked(at_once, series(150), 4, out(9, 2, 4)) == ("OUT", 6)
+    assert tracked(at_once, series(100), 4, out(10, 2, 4)) == ("OUT", 8)
+
+
 def test_a_late_point_is_no_gap_and_a_hole_is():
     fine = [NOW - at for at in range(70, 0, -5)]
     low = [Point(at, 20.0) for at in fine]

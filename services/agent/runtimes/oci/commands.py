@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -25,6 +26,7 @@ MAX_SAID = 4096
 RUNC_FAILED = 255
 NOT_FOUND = 127
 KILL_S = 2.0
+_BARE_NEWLINE = re.compile(rb"(?<!\r)\n")
 
 
 class OciCommand:
@@ -35,6 +37,7 @@ class OciCommand:
         self._pid_file = process_file.with_suffix(".pid")
         self._tty = tty
         self._said = b""
+        self._returned = False
         self._code: int | None = None
         self._moved = asyncio.Event()
         self._ended = asyncio.Event()
@@ -44,7 +47,7 @@ class OciCommand:
         try:
             if tty:
                 ours, end = pty.openpty()
-                tty_modes.setraw(end)  # as runc will: what is typed before that must not be edited or echoed twice
+                _make_raw(end)
                 theirs, self._open = [end], {ours: 1}
                 standard = (end, end, end)
             else:
@@ -86,7 +89,7 @@ class OciCommand:
                     if not self._said and self._terminal >= 0 and not self._ended.is_set():
                         self._running.send_signal(signal.SIGWINCH)  # a size that was set before runc listened
                     self._said = (self._said + data)[-MAX_SAID:]
-                    return stream, data
+                    return stream, self._with_returns(data) if self._tty else data
             if ended or (self._terminal >= 0 and not self._open):
                 return None
             await self._something()
@@ -101,6 +104,13 @@ class OciCommand:
         if not data:
             self._close(descriptor)
         return data
+
+    def _with_returns(self, data: bytes) -> bytes:
+        """With a carriage return before each newline that has none. runc takes the return out at the terminal inside, a
+        moment after the command has begun: what is written before that moment brings its own."""
+        begun = 1 if self._returned and data.startswith(b"\n") else 0
+        self._returned = data.endswith(b"\r")
+        return data[:begun] + _BARE_NEWLINE.sub(b"\r\n", data[begun:])
 
     async def _something(self) -> None:
         """Wait until there is something to read, or it has ended."""
@@ -181,3 +191,12 @@ class OciCommand:
     def _close(self, descriptor: int) -> None:
         del self._open[descriptor]
         os.close(descriptor)
+
+
+def _make_raw(terminal: int) -> None:
+    """As runc will, since what is typed before that must not be edited or echoed twice. runc turns the processing of
+    output on again, and newlines would gain a second return by that."""
+    tty_modes.setraw(terminal)
+    modes = termios.tcgetattr(terminal)
+    modes[1] &= ~termios.ONLCR
+    termios.tcsetattr(terminal, termios.TCSANOW, modes)
