@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import nats
@@ -46,6 +46,21 @@ _AWAY = (
 
 class Conflict(Exception):
     """A compare-and-set publish found another record than it expected."""
+
+
+class Fence(NamedTuple):
+    """What a write may depend on besides its own subject: that this subject's newest message is the one it was."""
+
+    subject: str
+    sequence: int
+
+    def headers(self) -> dict[str, str]:
+        """What makes the server hold to it; it then compares nothing of the message's own subject.
+        https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md"""
+        return {
+            "Nats-Expected-Last-Subject-Sequence": str(self.sequence),
+            "Nats-Expected-Last-Subject-Sequence-Subject": self.subject,
+        }
 
 
 class ApiError(Exception):

@@ -1,8 +1,12 @@
 """Leases: at most one holder of a name at a time. A controller that must be single per shard holds one.
 
 A lease is an entity of the service's own state, `state.<service>.lease.<name>`, taken by compare-and-set, renewed by
-its holder and lost when it was not renewed for its time to live. Its sequence grows with each new holder and fences
-the holder's writes: what an older holder still tries can be told by its smaller number.
+its holder and lost when it was not renewed for its time to live.
+
+No look at a clock keeps a holder from acting late: it may stall between the look and the write. So each term begins
+with one more record, `state.<service>.term.<name>`, and a write that must not be done by two holders carries a `Fence`:
+the server takes it only while that record is the newest of its subject. What an older holder still has under way is
+refused there as a Conflict.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import msgspec
 import structlog
 
 from contracts.kinds import Kind
-from services.shared.bus import Bus, Conflict
+from services.shared.bus import Bus, Conflict, Fence
 from services.shared.clock import Clock, system_clock
 from services.shared.errors import StateUnavailable
 from services.shared.state import fetch_entry
@@ -33,9 +37,23 @@ class LeaseRecord(msgspec.Struct, kw_only=True, frozen=True):
     fence: int
 
 
+class TermRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """Whose term it is since when, by the number of the term."""
+
+    name: str
+    holder: str
+    began_at: float
+    fence: int
+
+
 def lease_kind(service: str) -> Kind[LeaseRecord]:
     """The kind under which a service's leases lie."""
     return Kind(service, "lease", LeaseRecord, ("name",))
+
+
+def term_kind(service: str) -> Kind[TermRecord]:
+    """The kind under which the terms of a service's leases lie."""
+    return Kind(service, "term", TermRecord, ("name",))
 
 
 class Lease:
@@ -44,6 +62,8 @@ class Lease:
     def __init__(self, bus: Bus, name: str, holder: str, *, ttl_s: float = TTL_S, clock: Clock = system_clock) -> None:
         self._bus = bus
         self._kind = lease_kind(bus.service)
+        self._term_kind = term_kind(bus.service)
+        self._term = 0
         self._name = name
         self._holder = holder
         self._ttl = ttl_s
@@ -57,6 +77,11 @@ class Lease:
     def held(self) -> bool:
         """Whether this holder has it, by its own clock; it lets go before others may take it."""
         return self.fence > 0 and self._clock() < self._expires_at - self._ttl * 0.1
+
+    @property
+    def writes(self) -> Fence | None:
+        """What the holder's writes carry, so that none is taken once another's term has begun; None when not held."""
+        return Fence(self._term_kind.subject((self._name,)), self._term) if self.held else None
 
     async def acquire(self) -> None:
         """Return when it is held. A holder of the same name (itself, restarted) is followed at once."""
@@ -88,21 +113,33 @@ class Lease:
 
     async def _try(self) -> bool:
         now = self._clock()
+        # Before the lease: a term that another begins from here on is found by the compare-and-set of this one's.
+        term = (await fetch_entry(self._bus, self._term_kind, (self._name,)))[0] if not self.fence else 0
         sequence, current = await fetch_entry(self._bus, self._kind, (self._name,))
         mine = current is not None and current.holder == self._holder
         if current is not None and not mine and current.holder and current.expires_at > now:
             return False
-        fence = self.fence if mine and self.fence else (current.fence if current else 0) + 1
+        begins = not (mine and self.fence)
+        if begins and self.fence:
+            return False  # it was another's meanwhile: this term is over
+        fence = (current.fence if current else 0) + 1 if begins else self.fence
         self._sequence = sequence
         try:
             await self._write(
                 LeaseRecord(name=self._name, holder=self._holder, expires_at=now + self._ttl, fence=fence)
             )
+            if begins:
+                await self._begin(TermRecord(name=self._name, holder=self._holder, began_at=now, fence=fence), term)
         except Conflict:
             return False
         self.fence = fence
         self._expires_at = now + self._ttl
         return True
+
+    async def _begin(self, record: TermRecord, expect: int) -> None:
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(expect), "Event": "term.began.v1"}
+        subject = self._term_kind.subject((self._name,))
+        self._term = await self._bus.publish(subject, msgspec.json.encode(record), headers)
 
     async def _write(self, record: LeaseRecord) -> None:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(self._sequence), "Event": "lease.taken.v1"}

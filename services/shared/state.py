@@ -14,7 +14,7 @@ import structlog
 
 from contracts.kinds import Key, Kind
 from services.shared import telemetry
-from services.shared.bus import Bus, Conflict
+from services.shared.bus import Bus, Conflict, Fence
 from services.shared.errors import StateUnavailable
 from services.shared.views import DELETE_TTL_S, Change, Entry, Listener, Table, View
 
@@ -65,16 +65,21 @@ class Store:
         expect: int | None = None,
         cause: str | None = None,
         trace: str | None = None,
+        fence: Fence | None = None,
     ) -> Entry[R]:
         """Write a record. `expect` is the sequence it replaces: 0 for one that must be new, None for what the table
         shows. `event` is the domain event (`task.placed.v1`); `trace` the traceparent to hand on when there is no
-        span now. Raises Conflict, StateUnavailable."""
+        span now. With a `fence` the server looks at that alone: for records under a key that nobody else can have
+        chosen. Raises Conflict, StateUnavailable."""
         key = kind.key_of(record)
         table = self.table(kind)
         entry = table.get(*key)
         if expect == 0 and entry is not None:
             raise Conflict(kind.subject(key))
         payload = _encode(record)
+        if fence is not None:
+            headers = {**self._headers(event, 0, cause, trace), **fence.headers()}
+            return await self._publish(kind, key, record, payload, headers)
         try:
             return await self._publish(
                 kind, key, record, payload, self._headers(event, expect or table.sequence(key), cause, trace)

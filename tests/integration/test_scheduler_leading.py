@@ -63,6 +63,17 @@ async def test_one_that_stalled_for_longer_than_its_lease_starts_nothing(stalled
     assert tasks(app) == 0
 
 
+async def test_one_whose_clock_says_that_it_leads_starts_nothing_in_the_term_of_another(stalled, nats_platform):
+    app, _ = stalled
+    late = lambda: time.time() + TTL_S + 1  # noqa: E731
+    other = Lease(await nats_platform.bus("scheduler"), "controller", "s2", ttl_s=TTL_S, clock=late)
+    await asyncio.wait_for(other.acquire(), 30)
+    assert app.leader._lease.held
+    await created(app)
+    await asyncio.sleep(1.5)  # long enough for three attempts
+    assert tasks(app) == 0
+
+
 async def test_one_that_stalled_and_has_its_lease_again_goes_on(stalled):
     app, clock = stalled
     clock.slept = TTL_S + 1

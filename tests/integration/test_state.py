@@ -11,7 +11,7 @@ from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.shared.bus import ApiError, CommandRefused, Conflict
 from services.shared.errors import AwsError, StateUnavailable
 from services.shared.leases import Lease
-from services.shared.state import Store
+from services.shared.state import Store, fetch
 from services.shared.views import View
 
 
@@ -153,6 +153,34 @@ async def test_a_lease_has_one_holder_and_its_restart_follows_at_once(nats_platf
     now += 1.1
     await asyncio.wait_for(waiting, 30)
     assert second.held and second.fence > restarted.fence
+
+
+async def test_what_a_holder_writes_late_is_refused_by_the_server(nats_platform):
+    bus, other = await nats_platform.bus("scheduler"), await nats_platform.bus("scheduler")
+    now = 1000.0
+    first = Lease(bus, "controller", "one", ttl_s=1.0, clock=lambda: now)
+    second = Lease(other, "controller", "two", ttl_s=1.0, clock=lambda: now + 2)
+    store = await Store.open(bus, KINDS)
+    await first.acquire()
+    in_time = first.writes
+    assert (await store.put(CLUSTER, cluster("a"), "cluster.created.v1", expect=0, fence=in_time)).sequence > 0
+    await second.acquire()
+    assert (first.held, first.writes) == (True, in_time), "by its own clock nothing has happened"
+    with pytest.raises(Conflict):
+        await store.put(CLUSTER, cluster("b"), "cluster.created.v1", expect=0, fence=first.writes)
+    assert await fetch(other, CLUSTER, CLUSTER.key_of(cluster("b"))) is None
+    await store.put(CLUSTER, cluster("b"), "cluster.created.v1", expect=0, fence=second.writes)
+
+
+async def test_two_who_begin_a_term_at_once_do_not_both_have_it(nats_platform):
+    buses = [await nats_platform.bus("scheduler") for _ in range(8)]
+    leases = [Lease(bus, "controller", str(i), ttl_s=3600.0) for i, bus in enumerate(buses)]
+    waiting = [asyncio.create_task(lease.acquire()) for lease in leases]
+    _, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(0.3)  # longer than a losing attempt takes
+    assert [lease.held for lease in leases].count(True) == len([w for w in waiting if w.done()]) == 1
+    for one in others:
+        one.cancel()
 
 
 async def test_a_command_is_answered_and_its_refusal_has_the_code(nats_platform):

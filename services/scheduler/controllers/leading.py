@@ -65,7 +65,7 @@ class Leader:
         world = self._world
         leads = lambda: self._lease.held  # noqa: E731
         controllers = (
-            ServiceController(world, leads),
+            ServiceController(world, lambda: self._lease.writes),
             NodeController(world, leads),
             CleaningController(world, world.settings.keep_stopped_s),
         )

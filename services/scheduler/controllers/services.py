@@ -27,6 +27,7 @@ from services.scheduler.decisions.rollouts import recorded
 from services.scheduler.decisions.services import is_daemon
 from services.scheduler.handlers import TaskPlan, fresh_ids, start_on, start_tasks, stop_task
 from services.shared import telemetry
+from services.shared.bus import Fence
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict
 
@@ -38,12 +39,13 @@ RETRY_S = 0.5
 
 
 class ServiceController:
-    """Reconciles services. `heard` is a listener of the world; `run` works until cancelled. `leads` says whether the
-    lease is held: one that stalled finds out late that another has taken over, and must not start what that one did."""
+    """Reconciles services. `heard` is a listener of the world; `run` works until cancelled. `term` is the fence of the
+    lease while that is held: one that stalls finds out late that another has taken over, and must not start what that
+    one did, not even what it was about to send."""
 
-    def __init__(self, world: World, leads: Callable[[], bool]) -> None:
+    def __init__(self, world: World, term: Callable[[], Fence | None]) -> None:
         self._world = world
-        self._leads = leads
+        self._term = term
         self._dirty: dict[Key, str | None] = {}
         self._busy: set[Key] = set()
         self._starved: set[Key] = set()
@@ -114,15 +116,14 @@ class ServiceController:
 
     async def _work(self, key: Key, trace: str | None) -> None:
         try:
-            if not self._leads():
+            fence = self._term()
+            if fence is None:
                 self._later(key, self._world.clock() + RETRY_S)
                 return
             with telemetry.continued("scheduler.reconcile", trace, service=key[3], cluster=key[2]):
-                await self._reconcile(key)
-        except StateUnavailable:
+                await self._reconcile(key, fence)
+        except (StateUnavailable, Conflict):
             self._later(key, self._world.clock() + RETRY_S)
-        except Conflict:
-            self.mark(key)
         except Exception:
             log.exception("service.reconcile_failed", account=key[0], region=key[1], cluster=key[2], name=key[3])
             self._later(key, self._world.clock() + 10 * RETRY_S)
@@ -139,7 +140,7 @@ class ServiceController:
             delay = max(0.0, at - self._world.clock())
             self._timers[key] = asyncio.get_running_loop().call_later(delay, self.mark, key)
 
-    async def _reconcile(self, key: Key) -> None:
+    async def _reconcile(self, key: Key, fence: Fence) -> None:
         await self._world.store.settle()
         service = self._world.services.record(*key)
         if service is None or service.status == "INACTIVE":
@@ -150,9 +151,9 @@ class ServiceController:
         if plan.stops:
             told += await self._stop(service, plan)
         if plan.starts:
-            told += await self._start(service, plan)
+            told += await self._start(service, plan, fence)
         if plan.nodes:
-            told += await self._start_on_nodes(service, plan)
+            told += await self._start_on_nodes(service, plan, fence)
         await self._write(key, service, plan, told)
         self._later(key, plan.wake_at)
 
@@ -197,12 +198,12 @@ class ServiceController:
             if (refuses(node, demand, self._world.ledger.usage(node.name)) or "RESOURCE").startswith("RESOURCE")
         ]
 
-    async def _start_on_nodes(self, service: Service, plan: Plan) -> list[str]:
+    async def _start_on_nodes(self, service: Service, plan: Plan, fence: Fence) -> list[str]:
         task_plan = self._next_plan(service, plan)
         if task_plan is None:
             return []
         outcomes = await asyncio.gather(
-            *(start_on(self._world, task_plan, node, fresh_ids(1)[0]) for node in plan.nodes)
+            *(start_on(self._world, task_plan, node, fresh_ids(1)[0], fence) for node in plan.nodes)
         )
         started = [task.id for task in outcomes if not isinstance(task, str)]
         refused = {node: reason for node, reason in zip(plan.nodes, outcomes, strict=True) if isinstance(reason, str)}
@@ -224,7 +225,7 @@ class ServiceController:
             await asyncio.gather(*(stop(s.task, s.reason) for s in plan.stops[chunk : chunk + AT_ONCE]))
         return [messages.stopped(service.name, [s.task for s in plan.stops])]
 
-    async def _start(self, service: Service, plan: Plan) -> list[str]:
+    async def _start(self, service: Service, plan: Plan, fence: Fence) -> list[str]:
         deployment = next(d for d in plan.deployments if d.id == plan.deployment)
         started: list[str] = []
         refusal: Refusal | None = None
@@ -232,7 +233,7 @@ class ServiceController:
             task_plan = self._task_plan(service, deployment, capacity)
             if task_plan is None:
                 break
-            tasks, refused = await start_tasks(self._world, task_plan, fresh_ids(count))
+            tasks, refused = await start_tasks(self._world, task_plan, fresh_ids(count), fence)
             refusal = refused or refusal
             started += [task.id for task in tasks]
         told = [messages.started(service.name, started)] if started else []

@@ -18,6 +18,7 @@ from services.scheduler.decisions.names import DEFAULT_CLUSTER, new_id
 from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, refuses
 from services.scheduler.decisions.ranking import Batch
 from services.scheduler.decisions.task_definitions import needs
+from services.shared.bus import Fence
 from services.shared.errors import AwsError
 from services.shared.state import Conflict
 
@@ -64,11 +65,12 @@ class TaskPlan(msgspec.Struct, frozen=True):
 
 
 async def start_tasks(
-    world: World, plan: TaskPlan, ids: Sequence[str], trace: str | None = None
+    world: World, plan: TaskPlan, ids: Sequence[str], fence: Fence | None = None
 ) -> tuple[list[Task], Refusal | None]:
     """Place and write as many of these tasks as fit; why the first that did not fit was refused.
 
-    Raises StateUnavailable; what was reserved for a task that was not written is let go.
+    `fence`: the term of the controller that wants them. Raises StateUnavailable, and Conflict when the term is over;
+    what was reserved for a task that was not written is let go.
     """
     demand = plan.demand()
     batch = Batch(demand, world.candidates(*CLUSTER.key_of(plan.cluster)), world.ledger, seed=ids[0] if ids else "")
@@ -80,11 +82,11 @@ async def start_tasks(
             refusal = batch.refusal()
             break
         placed.append(_claim(world, plan, demand, task_id, chosen))
-    return await _write(world, placed, trace), refusal
+    return await _write(world, placed, fence), refusal
 
 
-async def start_on(world: World, plan: TaskPlan, node: str, task_id: str) -> Task | str:
-    """Start one task on this very node (StartTask), or the reason why it can't be there."""
+async def start_on(world: World, plan: TaskPlan, node: str, task_id: str, fence: Fence | None = None) -> Task | str:
+    """Start one task on this very node (StartTask), or the reason why it can't be there. `fence`: as in start_tasks."""
     found = world.candidate(*CLUSTER.key_of(plan.cluster), node)
     if found is None:
         return "MISSING"
@@ -93,7 +95,7 @@ async def start_on(world: World, plan: TaskPlan, node: str, task_id: str) -> Tas
     reason = refuses(candidate, demand, world.ledger.usage(node))
     if reason is not None:
         return reason
-    return (await _write(world, [_claim(world, plan, demand, task_id, node)], None))[0]
+    return (await _write(world, [_claim(world, plan, demand, task_id, node)], fence))[0]
 
 
 def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str) -> Task:
@@ -130,10 +132,10 @@ def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str
     return task
 
 
-async def _write(world: World, tasks: list[Task], trace: str | None) -> list[Task]:
+async def _write(world: World, tasks: list[Task], fence: Fence | None) -> list[Task]:
     async def write(task: Task) -> Task:
         try:
-            return (await world.store.put(TASK, task, "task.placed.v1", expect=0, trace=trace)).record
+            return (await world.store.put(TASK, task, "task.placed.v1", expect=0, fence=fence)).record
         except BaseException:
             world.ledger.release(TASK.key_of(task))
             raise
