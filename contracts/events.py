@@ -193,5 +193,5 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
 }
 """The events of each kind, in the order of an entity's life."""
 
-INTERNAL = ("lease.taken.v1",)
+INTERNAL = ("lease.taken.v1", "term.began.v1")
 """Written by the shared parts for themselves."""

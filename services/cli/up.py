@@ -13,6 +13,7 @@ import time
 
 from services.cli.layout import Layout, PlatformInfo
 from services.cli.node import say_no, stop_nodes
+from services.shared.runner import calm_collector
 
 READY_S = 60.0
 STOP_S = 60.0
@@ -38,6 +39,7 @@ def up(layout: Layout, arguments: argparse.Namespace) -> int:
     layout.info_file.unlink(missing_ok=True)
     import uvloop
 
+    calm_collector()
     return uvloop.run(_serve(layout, arguments))
 
 

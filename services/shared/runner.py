@@ -8,6 +8,7 @@ and a name in every span and log line.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -114,6 +115,7 @@ class App:
 
 
 START_S = 20.0
+COLLECT_AFTER = 20_000
 """How long NATS may take for one answer while a service starts."""
 _RUNNER: dict[str, Any] = {"handle_signals": False, "shutdown_timeout": 3}
 _PROTOCOL: dict[str, Any] = {"access_log": None, "keepalive_timeout": 75, "auto_decompress": False}
@@ -210,6 +212,13 @@ async def stop_app(app: App) -> None:
         log.info("service.stopped")
 
 
+def calm_collector() -> None:
+    """Let the garbage collector look less often. What a service holds are records by the ten thousand, which live long
+    and make no cycles: looking through them for each few hundred new objects took a third of a scheduler's time."""
+    gc.set_threshold(COLLECT_AFTER, 20, 50)
+    gc.freeze()
+
+
 def main(name: str, port: int, make: Callable[[Host], App]) -> None:
     """The main program of a service that is a process of its own."""
     import uvloop
@@ -221,6 +230,7 @@ def main(name: str, port: int, make: Callable[[Host], App]) -> None:
         sys.exit(f"{name}: {error}")
     logs.configure(logs.StreamSink(), settings.log_level)
     telemetry.become(name)
+    calm_collector()
     try:
         uvloop.run(_run(name, port, make, settings))
     except (AwsError, OSError, SettingsError) as error:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "names": "a task's start to the first DNS answer with its address",
     "scan": "a pushed image to its findings",
     "scale": "200 services of 5 tasks on simulated nodes: what they cost while nothing happens",
+    "fleet": "thousands of simulated nodes: services filled, a zone lost",
     "metrics": "CloudWatch: values in and out, and the usage of a thousand tasks",
     "registry": "layers and manifests, in and out",
     "gateway": "requests through App Runner's HAProxy against a bare one; a push to its first request",

@@ -119,6 +119,7 @@ class ProcessPlatform(Endpoint):
     programs: dict[str, Program] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    services: tuple[str, ...] = EVERYTHING[1:]
 
     def __getitem__(self, name: str) -> Program:
         return self.programs[name]
@@ -139,13 +140,13 @@ class ProcessPlatform(Endpoint):
         return f"nats://127.0.0.1:{self.ports['nats']}"
 
     def start(self) -> None:
-        """NATS, its streams, then everything else at once. Raises AssertionError with what did not come up said."""
+        """NATS, its streams, then all that it has at once. Raises AssertionError with what did not come up said."""
         self["nats"].start()
         self.ready("nats")
         asyncio.run(self._provision())
-        for name in EVERYTHING[1:]:
+        for name in self.services:
             self[name].start()
-        self.ready(*EVERYTHING[1:])
+        self.ready(*self.services)
 
     def restart(self, *names: str) -> None:
         """Start again what was killed; returns when all are ready."""
@@ -192,11 +193,12 @@ class ProcessPlatform(Endpoint):
 
 
 @contextlib.contextmanager
-def process_platform(**settings: str) -> Iterator[ProcessPlatform]:
-    """A platform of processes, two nodes in two zones, gone afterwards with all its tasks. `settings` go into the
-    environment of every process (`ROADSTEAD_SCHEDULER_LEASE_TTL_S="2"`)."""
+def process_platform(*only: str, **settings: str) -> Iterator[ProcessPlatform]:
+    """A platform of processes, two nodes in two zones, gone afterwards with all its tasks. `only`: no others than
+    these, besides NATS. `settings` go into the environment of every process (`ROADSTEAD_SCHEDULER_LEASE_TTL_S="2"`)."""
     data = Path(tempfile.mkdtemp(prefix="roadstead-"))
     platform = _made(data, settings)
+    platform.services = only or platform.services
     try:
         platform.start()
         yield platform

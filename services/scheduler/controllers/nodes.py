@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from contracts.kinds import Key
 from contracts.records.agent import NODE
 from contracts.records.scheduler import TASK
 from services.scheduler.adapters import World
@@ -19,6 +20,8 @@ from services.shared.waiting import woken
 log = structlog.get_logger()
 
 RETRY_S = 1.0
+AT_ONCE = 64
+"""How many tasks are written off at a time."""
 
 
 class NodeController:
@@ -65,8 +68,7 @@ class NodeController:
             log.warning("nodes.unheard", reason="NATS does not answer", nodes=sorted(silent))
             world.forgive()
             return RETRY_S
-        for name in sorted(silent | gone):
-            await self._lose(name)
+        await self._lose(sorted(silent | gone))
         for name in self._lost - silent:
             log.info("node.back", node=name)
         self._lost = silent
@@ -75,10 +77,16 @@ class NodeController:
         waiting = [at for name, at in due.items() if name not in silent]
         return max(0.0, min(waiting) - now) + 0.01 if waiting else None
 
-    async def _lose(self, name: str) -> None:
-        if name not in self._lost:
-            log.warning("node.lost", node=name, silent_s=self._world.silence_s)
-        reason = f"The node {name} was lost: its agent has not been heard of for {self._world.silence_s:g} seconds."
-        for task, status in self._world.tasks_on(name):
-            if not life.over(task, status):
-                await stop_task(self._world, TASK.key_of(task), code="TerminationNotice", reason=reason, lost=True)
+    async def _lose(self, names: list[str]) -> None:
+        lost: list[tuple[Key, str]] = []
+        for name in names:
+            if name not in self._lost:
+                log.warning("node.lost", node=name, silent_s=self._world.silence_s)
+            why = f"The node {name} was lost: its agent has not been heard of for {self._world.silence_s:g} seconds."
+            found = self._world.tasks_on(name)
+            lost += [(TASK.key_of(task), why) for task, status in found if not life.over(task, status)]
+        for begin in range(0, len(lost), AT_ONCE):
+            await asyncio.gather(*(self._write_off(key, why) for key, why in lost[begin : begin + AT_ONCE]))
+
+    async def _write_off(self, key: Key, why: str) -> None:
+        await stop_task(self._world, key, code="TerminationNotice", reason=why, lost=True)

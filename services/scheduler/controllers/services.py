@@ -7,8 +7,9 @@ that was cut off half-way is simply decided upon again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 from msgspec.structs import replace
@@ -25,7 +26,7 @@ from services.scheduler.decisions.ranking import Batch
 from services.scheduler.decisions.rollout import Plan, decide, rebalances, unbalanced
 from services.scheduler.decisions.rollouts import recorded
 from services.scheduler.decisions.services import is_daemon
-from services.scheduler.handlers import TaskPlan, fresh_ids, start_on, start_tasks, stop_task
+from services.scheduler.handlers import TaskPlan, fresh_ids, place_tasks, start_on, stop_task, write_tasks
 from services.shared import telemetry
 from services.shared.bus import Fence
 from services.shared.errors import StateUnavailable
@@ -36,6 +37,9 @@ log = structlog.get_logger()
 EVENTS_KEPT = 100
 AT_ONCE = 50
 RETRY_S = 0.5
+REST, LEAST_REST_S = 4, 0.002
+"""A service is not looked at again before this many times as long has passed as the last look took, if that is worth a
+timer. The tasks of a large service change by the hundred: it is looked at once for many of them."""
 
 
 class ServiceController:
@@ -48,6 +52,7 @@ class ServiceController:
         self._term = term
         self._dirty: dict[Key, str | None] = {}
         self._busy: set[Key] = set()
+        self._took: dict[Key, float] = {}
         self._starved: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
@@ -128,9 +133,24 @@ class ServiceController:
             log.exception("service.reconcile_failed", account=key[0], region=key[1], cluster=key[2], name=key[3])
             self._later(key, self._world.clock() + 10 * RETRY_S)
         finally:
-            self._busy.discard(key)
-            if key in self._dirty:
-                self._wake.set()
+            rest = REST * self._took.pop(key, 0.0)
+            if rest >= LEAST_REST_S:
+                asyncio.get_running_loop().call_later(rest, self._rested, key)
+            else:
+                self._rested(key)
+
+    def _rested(self, key: Key) -> None:
+        self._busy.discard(key)
+        if key in self._dirty:
+            self._wake.set()
+
+    @contextlib.contextmanager
+    def _timed(self, key: Key) -> Iterator[None]:
+        """What is done here is part of what a look at the service takes. Writes are not: another process does them."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        yield
+        self._took[key] = self._took.get(key, 0.0) + loop.time() - began
 
     def _later(self, key: Key, at: float | None) -> None:
         known = self._timers.pop(key, None)
@@ -146,7 +166,8 @@ class ServiceController:
         if service is None or service.status == "INACTIVE":
             self._later(key, None)
             return
-        plan = self._decide(service)
+        with self._timed(key):
+            plan = self._decide(service)
         told = [*plan.messages]
         if plan.stops:
             told += await self._stop(service, plan)
@@ -233,9 +254,10 @@ class ServiceController:
             task_plan = self._task_plan(service, deployment, capacity)
             if task_plan is None:
                 break
-            tasks, refused = await start_tasks(self._world, task_plan, fresh_ids(count), fence)
+            with self._timed(SERVICE.key_of(service)):
+                tasks, refused = place_tasks(self._world, task_plan, fresh_ids(count))
             refusal = refused or refusal
-            started += [task.id for task in tasks]
+            started += [task.id for task in await write_tasks(self._world, tasks, fence)]
         told = [messages.started(service.name, started)] if started else []
         if refusal is not None:
             self._starved.add(SERVICE.key_of(service))

@@ -7,9 +7,11 @@ from services.scheduler.handlers.tasks import (
     fresh_ids,
     next_revision,
     node_attributes,
+    place_tasks,
     start_on,
     start_tasks,
     stop_task,
+    write_tasks,
 )
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "fresh_ids",
     "next_revision",
     "node_attributes",
+    "place_tasks",
     "start_on",
     "start_tasks",
     "stop_task",
+    "write_tasks",
 ]

@@ -64,25 +64,27 @@ class TaskPlan(msgspec.Struct, frozen=True):
         )
 
 
-async def start_tasks(
-    world: World, plan: TaskPlan, ids: Sequence[str], fence: Fence | None = None
-) -> tuple[list[Task], Refusal | None]:
+async def start_tasks(world: World, plan: TaskPlan, ids: Sequence[str]) -> tuple[list[Task], Refusal | None]:
     """Place and write as many of these tasks as fit; why the first that did not fit was refused.
 
-    `fence`: the term of the controller that wants them. Raises StateUnavailable, and Conflict when the term is over;
-    what was reserved for a task that was not written is let go.
+    Raises StateUnavailable; what was reserved for a task that was not written is let go.
     """
+    placed, refusal = place_tasks(world, plan, ids)
+    return await write_tasks(world, placed), refusal
+
+
+def place_tasks(world: World, plan: TaskPlan, ids: Sequence[str]) -> tuple[list[Task], Refusal | None]:
+    """Choose nodes for as many of these tasks as fit, and hold there what they need (`write_tasks` is to follow); why
+    the first that did not fit was refused."""
     demand = plan.demand()
     batch = Batch(demand, world.candidates(*CLUSTER.key_of(plan.cluster)), world.ledger, seed=ids[0] if ids else "")
     placed: list[Task] = []
-    refusal: Refusal | None = None
     for task_id in ids:
         chosen = batch.next()
         if chosen is None:
-            refusal = batch.refusal()
-            break
+            return placed, batch.refusal()
         placed.append(_claim(world, plan, demand, task_id, chosen))
-    return await _write(world, placed, fence), refusal
+    return placed, None
 
 
 async def start_on(world: World, plan: TaskPlan, node: str, task_id: str, fence: Fence | None = None) -> Task | str:
@@ -95,7 +97,7 @@ async def start_on(world: World, plan: TaskPlan, node: str, task_id: str, fence:
     reason = refuses(candidate, demand, world.ledger.usage(node))
     if reason is not None:
         return reason
-    return (await _write(world, [_claim(world, plan, demand, task_id, node)], fence))[0]
+    return (await write_tasks(world, [_claim(world, plan, demand, task_id, node)], fence))[0]
 
 
 def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str) -> Task:
@@ -132,7 +134,10 @@ def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str
     return task
 
 
-async def _write(world: World, tasks: list[Task], fence: Fence | None) -> list[Task]:
+async def write_tasks(world: World, tasks: list[Task], fence: Fence | None = None) -> list[Task]:
+    """Write tasks that were placed. `fence`: the term of the controller that wants them. Raises StateUnavailable, and
+    Conflict when the term is over; what was reserved for a task that was not written is let go."""
+
     async def write(task: Task) -> Task:
         try:
             return (await world.store.put(TASK, task, "task.placed.v1", expect=0, fence=fence)).record
