@@ -5,8 +5,8 @@ All of it is memory, kept up to date by NATS. Reading costs nothing; writing is 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec.structs import replace
 from nats.aio.msg import Msg
@@ -42,6 +42,8 @@ from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Store, Table, View
 
 Joined = tuple[Task, TaskStatus | None]
+Counted = tuple[str, str | None]
+"""A task's state and its launch type."""
 
 
 class World:
@@ -73,7 +75,8 @@ class World:
         self._of_service: defaultdict[Key, set[Key]] = defaultdict(set)
         self._of_node: defaultdict[str, set[Key]] = defaultdict(set)
         self._latest: dict[Key, int] = {}
-        self._generations: defaultdict[Key, int] = defaultdict(int)
+        self._counted_as: dict[Key, Counted] = {}
+        self._counts: defaultdict[Key, Counter[Counted]] = defaultdict(Counter)
         self._listeners: list[Callable[[Change], None]] = []
         self._early: list[Change] | None = []
 
@@ -125,8 +128,6 @@ class World:
             listener(change)
 
     def _take_in(self, change: Change) -> None:
-        if change.kind in (TASK, TASK_STATUS, SERVICE):
-            self._generations[change.key[:3]] += 1
         if change.kind is TASK:
             self._index_task(change)
             self._settle(change.key)
@@ -167,12 +168,26 @@ class World:
             self._heard[name] = self.clock()
 
     def _settle(self, key: Key) -> None:
-        """Hold or let go of what the task reserves."""
-        task = self.tasks.record(*key)
-        if task is None or life.over(task, self.statuses.record(*key)):
+        """Hold or let go of what the task reserves, and count it as what it is now."""
+        task, status = self.tasks.record(*key), self.statuses.record(*key)
+        self._count(key, None if task is None else (life.counts_as(task, status), task.launch_type))
+        if task is None or life.over(task, status):
             self.ledger.release(key)
             return
         self.ledger.hold(key, self.holding(task))
+
+    def _count(self, key: Key, now: Counted | None) -> None:
+        before = self._counted_as.get(key)
+        if before == now:
+            return
+        counts = self._counts[key[:3]]
+        if before is not None:
+            counts[before] -= 1
+        if now is None:
+            self._counted_as.pop(key, None)
+        else:
+            counts[now] += 1
+            self._counted_as[key] = now
 
     @staticmethod
     def holding(task: Task) -> Holding:
@@ -278,9 +293,9 @@ class World:
         """The node that is shown as this container instance."""
         return self._instances.get(instance_id)
 
-    def generation(self, account: str, region: str, cluster: str) -> int:
-        """A number that grows with each change of a cluster's tasks and services: what was counted may be kept."""
-        return self._generations[account, region, cluster]
+    def counts(self, account: str, region: str, cluster: str) -> Mapping[Counted, int]:
+        """How many tasks a cluster has in each state (life.counts_as) and of each launch type."""
+        return self._counts.get((account, region, cluster), {})
 
     def task_key(self, account: str, region: str, cluster: str, task_id: str) -> Key | None:
         """Where a task is stored."""

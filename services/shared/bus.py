@@ -31,6 +31,9 @@ REQUEST_TIMEOUT_S = 3.0
 ASK_AGAIN_S = 3.0
 AWAY_S = 0.2
 WRONG_LAST_SEQUENCE = 10071
+WINDOW = 256
+"""How many publishes one service has under way; further ones wait here. NATS takes them one after the other, and behind
+thousands a publish would not be answered in time, though it is stored."""
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 _Reply = TypeVar("_Reply", bound=msgspec.Struct)
@@ -102,6 +105,7 @@ class Bus:
         self.waiting: dict[str, int] = {}
         """By what is followed: how many messages NATS still had for it when it gave out the last one."""
         self._waiting: set[asyncio.Timeout] = set()
+        self._window = asyncio.Semaphore(WINDOW)
         self._patience_s = REQUEST_TIMEOUT_S
         self._micro: nats.micro.Service | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -225,7 +229,8 @@ class Bus:
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> int:
         """A durable publish into a stream; its sequence there. Raises Conflict, StateUnavailable."""
         try:
-            reply = await self.request(subject, payload, headers)
+            async with self._window:
+                reply = await self.request(subject, payload, headers)
         except StateUnavailable:
             self.unstored += self.connected.is_set()
             raise

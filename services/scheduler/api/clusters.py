@@ -12,10 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.aws import ecs
-from contracts.kinds import Key
 from contracts.records.scheduler import CLUSTER, Cluster
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER
-from services.scheduler.adapters import World
 from services.scheduler.api.account_settings import setting_of
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.decisions import life, names, tags
@@ -32,10 +30,6 @@ _DEFAULT_SETTINGS = [{"name": _INSIGHTS, "value": "disabled"}]
 
 class Clusters(EcsBase):
     """CreateCluster and its like."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._counted: dict[Key, tuple[int, Counter[str]]] = {}
 
     async def create_cluster(
         self, context: RequestContext, request: ecs.CreateClusterRequest
@@ -204,19 +198,11 @@ class Clusters(EcsBase):
 
     def _counts(self, cluster: Cluster) -> Counter[str]:
         key = CLUSTER.key_of(cluster)
-        generation = self.world.generation(*key)
-        known = self._counted.get(key)
-        if known is None or known[0] != generation:
-            known = self._counted[key] = (generation, self._count(key))
-        return known[1]
-
-    def _count(self, key: Key) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for task, status in self.world.tasks_in(*key):
-            state = life.counts_as(task, status)
-            side = "Fargate" if task.launch_type == "FARGATE" else "EC2"
-            counts[state] += 1
-            counts[f"{state}{side}"] += 1
+        for (state, launch_type), number in self.world.counts(*key).items():
+            side = "Fargate" if launch_type == "FARGATE" else "EC2"
+            counts[state] += number
+            counts[f"{state}{side}"] += number
         for service in self.world.services.records(*key):
             side = "Fargate" if service.request.get("launchType") == "FARGATE" else "EC2"
             if service.status == "ACTIVE":
