@@ -89,7 +89,7 @@ class Program:
 
     def stall(self) -> None:
         """It does nothing more until `go_on`, and keeps its connections."""
-        os.kill(self.pid, signal.SIGSTOP)
+        stall(self.pid)
 
     def go_on(self) -> None:
         """It does not know that it was away."""
@@ -273,6 +273,16 @@ def _own(platform: ProcessPlatform, name: str) -> dict[str, str]:
         },
     }
     return told.get(name, {})
+
+
+def stall(pid: int) -> None:
+    """SIGSTOP, and return when no thread of it runs any more: on another core one goes on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(_state(path) in "Tt" for path in Path(f"/proc/{pid}/task").iterdir()), every=0.001)
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(") ")[2][0]
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.builders.images import busybox_image
 from tests.builders.platform import FARGATE, processes, roadstead, sleeper, until
+from tests.builders.processes import stall
 
 CLUSTER = "chaos"
 RUN = Path("/run/roadstead")
@@ -85,7 +86,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_platform_is_killed(platf
 def test_while_nats_is_away_calls_fail_clearly_and_then_come_back(platform):
     serve(platform, 2, "86402")
     ecs, tasks = platform.client("ecs"), running(platform.client("ecs"))
-    os.kill(platform.info["nats_pid"], signal.SIGSTOP)
+    stall(platform.info["nats_pid"])
     try:
         began = time.monotonic()
         codes = set()

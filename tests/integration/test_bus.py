@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from services.shared.errors import StateUnavailable
+from tests.builders.processes import stall
 
 
 @pytest.mark.parametrize("steps", range(0, 40, 2))
@@ -51,13 +52,13 @@ async def test_a_client_that_loses_its_cancellation_while_it_looks_for_its_serve
 
 async def test_a_patient_bus_waits_longer_for_a_while(nats_platform):
     bus = await nats_platform.bus("scheduler")
-    os.kill(nats_platform.server.pid, signal.SIGSTOP)
+    stall(nats_platform.server.pid)
     asyncio.get_running_loop().call_later(3.5, os.kill, nats_platform.server.pid, signal.SIGCONT)
     began = asyncio.get_running_loop().time()
     with bus.patient(30):
         await bus.api("STREAM.INFO.STATE_SCHEDULER")
     assert asyncio.get_running_loop().time() - began > 3.4
-    os.kill(nats_platform.server.pid, signal.SIGSTOP)
+    stall(nats_platform.server.pid)
     try:
         with pytest.raises(StateUnavailable):
             await bus.api("STREAM.INFO.STATE_SCHEDULER")

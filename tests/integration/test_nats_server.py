@@ -3,11 +3,13 @@
 import os
 import signal
 
+from tests.builders.processes import stall
+
 
 async def test_a_server_answers_until_it_hangs_or_ends(nats_platform):
     server = nats_platform.server
     assert await server.answers()
-    os.kill(server.pid, signal.SIGSTOP)
+    stall(server.pid)
     try:
         assert not await server.answers(within_s=0.2)
     finally:
