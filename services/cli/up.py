@@ -88,9 +88,11 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
 
 
 async def _end_tasks(layout: Layout) -> int:
+    """The nodes that are processes of their own first, or they would start again what ends."""
     from services.agent.ports import RuntimeFailure
     from services.cli.parts import purge
 
+    await asyncio.to_thread(stop_nodes, layout)
     try:
         print(f"{await purge(layout.root)} tasks were stopped and removed", flush=True)
     except RuntimeFailure as failure:
@@ -186,5 +188,4 @@ def down(layout: Layout, *, tasks: bool = False) -> int:
         print("Roadstead is down; its tasks keep running" if not tasks else "Roadstead is down")
     if not tasks:
         return 0
-    stop_nodes(layout)
     return asyncio.run(_end_tasks(layout))

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,3 +97,21 @@ def test_down_with_tasks_ends_the_node_processes_and_what_they_ran(platform):
         platform.command("down", "--tasks")
         assert node.wait(30) in (0, -signal.SIGTERM)
     assert processes(platform.data, "sleep", SLEEP) == []
+
+
+def test_an_ephemeral_platform_takes_the_nodes_that_joined_it_along(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("real containers take root")
+    anywhere = ("--port", "0", "--registry-port", "0", "--https-port", "0", "--zones", "1", "--runtime", "oci")
+    up = subprocess.Popen(
+        [*CLI, "up", "--data", str(tmp_path), "--ephemeral", *anywhere], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert "Roadstead is up" in up.stdout.readline()
+        with joined(SimpleNamespace(data=tmp_path)) as node:
+            up.send_signal(signal.SIGTERM)
+            assert (up.wait(60), node.wait(60)) == (0, 0)
+    finally:
+        up.kill()
+        up.wait()
+        up.stdout.close()
