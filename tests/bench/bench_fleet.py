@@ -10,10 +10,12 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.bench.bench_start import cpu_seconds, resident_mib
 from tests.bench.figures import Figure, at_most
 from tests.bench.fleet import ZONES, fleet
+from tests.bench.plot import log_log
 from tests.builders.platform import FARGATE, sleeper, until
 from tests.builders.processes import process_platform
 
@@ -21,6 +23,7 @@ SIZES = (500, 1000, 2500, 5000)
 TASKS_A_NODE = 10
 SERVICE = 1000
 CLUSTER = "fleet"
+PLOT = Path("build/fleet.svg")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ def run() -> list[Figure]:
     rows = [_measure(nodes) for nodes in sizes]
     largest = rows[-1]
     print(_table(rows))
+    if len(rows) > 1:
+        _plot(rows)
     rate = largest.tasks / largest.filled_s
     filled = f"{largest.tasks} tasks on {largest.nodes} nodes, wanted to RUNNING"
     return [
@@ -89,6 +94,19 @@ def _measure(nodes: int) -> Seen:
 
 def _running(ecs) -> int:
     return ecs.describe_clusters(clusters=[CLUSTER])["clusters"][0]["runningTasksCount"]
+
+
+def _plot(rows: list[Seen]) -> None:
+    lines = {
+        "tasks RUNNING, s": [r.filled_s for r in rows],
+        "a zone replaced, s": [r.replaced_s for r in rows],
+        "processor time, s": [r.cpu_s for r in rows],
+        "scheduler, MiB": [r.scheduler_mib for r in rows],
+        "NATS, MiB": [r.nats_mib for r in rows],
+    }
+    title = f"{TASKS_A_NODE} tasks a node (dashed: as the number of nodes grows)"
+    log_log(PLOT, title, "nodes", [float(r.nodes) for r in rows], lines)
+    print(f"  drawn in {PLOT}")
 
 
 def _table(rows: list[Seen]) -> str:
