@@ -7,6 +7,8 @@ need() { # program, package, why
 }
 list=$(
     need runc runc "starts containers" && need conmon conmon "keeps them, their exit codes and their logs" &&
+    { command -v docker-init >/dev/null || command -v catatonit >/dev/null ||
+      need tini tini "the init process of tasks that ask for one"; } &&
     need nft nftables "forwards host ports to tasks" && need haproxy haproxy "carries requests to App Runner services" && need skopeo skopeo "the client that pushes the demo's image" &&
     need busybox busybox-static "what the demo's image is made of" &&
     { "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null ||

@@ -55,8 +55,9 @@ class Sessions:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """Be there for the scheduler."""
+        """Be there for the scheduler; once this returns NATS knows of it."""
         self._heard = await self._bus.subscribe(exec_open(self._node), self._on_open)
+        await self._bus.client.flush()
 
     async def stop(self) -> None:
         """End every session, the commands with them."""

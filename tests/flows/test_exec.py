@@ -84,14 +84,21 @@ def test_a_command_without_a_terminal_gives_its_output_and_its_exit_code(ecs, ta
     assert (channel.closed["ExitCode"], channel.closed["SessionId"]) == (3, answer["session"]["sessionId"])
 
 
+def sized(rows: int, columns: int) -> bytes:
+    """A line that takes until the terminal has this size, and does not hold the numbers themselves: it is echoed."""
+    return b'until [ "$(stty size)" = "$((%d+1)) $((%d+1))" ]; do sleep 0.02; done\r' % (rows - 1, columns - 1)
+
+
 def test_a_shell_at_a_terminal_echoes_hears_of_its_size_and_exits(ecs, task):
     async def talk(channel):
         await channel.shaken()
         await channel.resize(101, 33)
+        await channel.say(sized(33, 101))
         await channel.say(b"stty size; id -u; tty\r")
         await channel.until(b"33 101")
         await channel.until(b"/dev/pts/")
         await channel.resize(77, 22)
+        await channel.say(sized(22, 77))
         await channel.say(b"stty size\r")
         await channel.until(b"22 77")
         await channel.say(b"exit 5\r")
