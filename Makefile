@@ -9,7 +9,7 @@ export PYTHONWARNINGS := default
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-unit test-flows test-docker lint contracts contracts-check bench venv system \
-	lock wheels image clean
+	lock wheels packages image clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -60,7 +60,10 @@ lock: venv  ## write the lock files anew (versions and hashes)
 wheels: venv  ## the wheels that the container image is built of
 	@tools/wheels.sh
 
-image: wheels  ## the container image of all services (BASE_IMAGE=… for another base)
+packages:  ## the Debian packages that the base image lacks (BASE_IMAGE=…): haproxy, fetched by its own apt
+	@tools/packages.sh $(BASE_IMAGE)
+
+image: wheels packages  ## the container image of all services (BASE_IMAGE=… for another base)
 	docker build --network none --file deploy/Dockerfile $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
 		--tag roadstead:local .
 

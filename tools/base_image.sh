@@ -1,7 +1,8 @@
 #!/bin/sh
 # A base image with Python out of the distribution's packages, for where none can be pulled:
 #   tools/base_image.sh [NAME]      # default roadstead-base:local; prints the name
-# The tar (build/base.tar) is made once, in about a minute, and imported into each engine that does not have it.
+# The tar (build/base.tar) is made once, in about a minute, and imported into each engine that does not have it; both
+# anew when the packages below change.
 # What goes in is what this machine's apt is set up to use; build/base.python has its Python's version (3.11).
 set -eu
 
@@ -9,6 +10,8 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 name=${1:-roadstead-base:local}
 tar=$here/build/base.tar
 cache=${ROADSTEAD_CACHE:-/var/cache/roadstead}
+# What runs the services, what enters tasks' networks (libnftables1), what carries App Runner's requests (haproxy).
+packages=python3,ca-certificates,libnftables1,haproxy
 
 say() { printf 'base-image: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -34,25 +37,27 @@ archives() {
 
 make_tar() {
     mkdir -p "$here/build" "$cache"
-    kept=$cache/base-$suite-$(dpkg --print-architecture).tar
+    kept=$cache/base-$suite-$(dpkg --print-architecture)-$(echo "$packages" | cksum | cut -d' ' -f1).tar
     if [ ! -s "$kept" ] || [ -n "$(find "$kept" -mtime +14)" ]; then
         install_maker
         [ -n "$(archives)" ] || apt-get update -qq
         say "making a $suite system with python3 (about a minute)"
-        archives | timeout 400 mmdebstrap --mode=root --format=tar --variant=essential --include=python3,ca-certificates,libnftables1 --quiet \
+        archives | timeout 400 mmdebstrap --mode=root --format=tar --variant=essential --include="$packages" --quiet \
             --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
             --dpkgopt='path-exclude=/usr/share/doc/*' "$suite" "$kept.part" - ||
             fail "mmdebstrap failed"
         mv "$kept.part" "$kept"
     fi
     cp --reflink=auto "$kept" "$tar"
+    echo "$packages" >"$here/build/base.packages"
 }
 
-[ -s "$tar" ] || make_tar
+[ -s "$tar" ] && [ "$(cat "$here/build/base.packages" 2>/dev/null)" = "$packages" ] || make_tar
 tar -tf "$tar" | sed -n 's|^\./usr/bin/python\(3\.[0-9]*\)$|\1|p' | head -n 1 >"$here/build/base.python"
 [ -s "$here/build/base.python" ] || fail "$tar has no Python"
-if ! docker image inspect "$name" >/dev/null 2>&1; then
-    docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+has=$(docker image inspect --format '{{index .Config.Labels "roadstead.packages"}}' "$name" 2>/dev/null || true)
+if [ "$has" != "$packages" ]; then
+    docker import --change "LABEL roadstead.packages=$packages" --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
         --change 'ENV LANG=C.UTF-8' "$tar" "$name" >/dev/null
     say "imported $name (Python $(cat "$here/build/base.python"))"
 fi

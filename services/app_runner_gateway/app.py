@@ -37,7 +37,7 @@ MOST_THREADS = 4
 USUAL_PORT = 8443
 NOT_HERE = (
     "App Runner services can't be served here: this set-up has no way from the gateway to the instances. "
-    "`roadstead up` has one"
+    "`roadstead up` and docker-compose.yml have one"
 )
 
 

@@ -48,6 +48,7 @@ class RoadsteadContainer(DockerContainer):
             ROADSTEAD_IDENTITY_ACCESS_KEY_ID=self._access_key_id,
             ROADSTEAD_IDENTITY_SECRET=self._secret,
             ROADSTEAD_REGISTRY_ADVERTISED=f"localhost:{self.registry_port}",
+            ROADSTEAD_APP_RUNNER_GATEWAY_HAPROXY="",  # there is no way to the instances: CreateService says so
         )
         self.with_exposed_ports(API_PORT).with_bind_ports(REGISTRY_PORT, self.registry_port)
         self.with_volume_mapping(SOCKET, SOCKET, "rw")

@@ -1,4 +1,5 @@
-"""`docker-compose up`, as a user of it: an image pushed, run as a service, killed, replaced; then everything down."""
+"""`docker-compose up`, as a user of it: an image pushed, run as a service, killed, replaced, served over HTTPS; down,
+up again, and then everything down."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import pytest
 
 from tests.builders.images import File, busybox_image
 from tests.builders.platform import until
+from tests.builders.visitors import Visitors
 from tests.docker.platforms import IMAGE, ROOT, ContainerPlatform, free_port, run
 
 pytestmark = pytest.mark.docker
@@ -58,6 +60,7 @@ class Compose:
             "ROADSTEAD_PORT": self.platform.port,
             "ROADSTEAD_REGISTRY_PORT": self.platform.registry_port,
             "ROADSTEAD_DNS_PORT": free_port(),
+            "ROADSTEAD_HTTPS_PORT": free_port(),
             "ROADSTEAD_NODE_PREFIX": self.project,
         }
         self.file.write_text(text + "".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -124,12 +127,15 @@ def test_every_service_becomes_healthy(compose: Compose) -> None:
 
 
 @pytest.fixture(scope="module")
-def ecs(compose: Compose):
-    platform = compose.platform
+def uri(compose: Compose) -> str:
     serve = "#!/bin/sh\necho serving\nexec httpd -f -p 80 -h /www\n"
     files = {"/www/index.html": File("from a container"), "/serve": File(serve, mode=0o755)}
-    uri = until_answers(platform, busybox_image(files, command=["/serve"]))
-    ecs = platform.client("ecs")
+    return until_answers(compose.platform, busybox_image(files, command=["/serve"]))
+
+
+@pytest.fixture(scope="module")
+def ecs(compose: Compose, uri: str):
+    ecs = compose.platform.client("ecs")
     ecs.create_cluster(clusterName="compose")
     ecs.register_task_definition(
         family="web",
@@ -191,6 +197,55 @@ def test_tasks_outlive_their_agent_and_are_adopted(compose: Compose, ecs) -> Non
 def test_a_deleted_service_leaves_no_container(compose: Compose, ecs) -> None:
     ecs.delete_service(cluster="compose", service="web", force=True)
     until(lambda: not compose.platform.containers(), 60, every=0.2)
+
+
+@pytest.fixture(scope="module")
+def visitors(compose: Compose, uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitors]:
+    """Who asks the URL of an App Runner service, trusting what deploy/README.md tells to trust."""
+    app_runner = compose.platform.client("apprunner")
+    service = app_runner.create_service(
+        ServiceName="page",
+        SourceConfiguration={
+            "ImageRepository": {
+                "ImageIdentifier": uri,
+                "ImageRepositoryType": "ECR",
+                "ImageConfiguration": {"Port": "80"},
+            }
+        },
+        InstanceConfiguration={"Cpu": "0.25 vCPU", "Memory": "0.5 GB"},
+        HealthCheckConfiguration={"Protocol": "HTTP", "Path": "/", "Interval": 1, "Timeout": 2},
+    )["Service"]
+    authority = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.write_text(compose("exec", "-T", "app_runner_gateway", "cat", "app_runner_gateway/ca.pem"))
+    yield Visitors(str(authority), service["ServiceUrl"])
+    app_runner.delete_service(ServiceArn=service["ServiceArn"])
+    until(lambda: not compose.platform.containers(), 60, every=0.2)
+
+
+def served(visitors: Visitors) -> None:
+    """Wait until the page comes over HTTPS."""
+    until(lambda: visitors.once() == (200, "from a container"), 120, every=0.3)
+
+
+def test_an_app_runner_service_answers_over_https(compose: Compose, visitors: Visitors) -> None:
+    served(visitors)
+    [instance] = compose.platform.containers()
+    compose("restart", "-t", "5", "app_runner_gateway")
+    served(visitors)
+    compose("up", "-d", "--no-build", "--no-deps", "--force-recreate", "app_runner_gateway")
+    served(visitors)
+    assert compose.platform.containers() == [instance]
+
+
+def test_what_runs_outlives_the_platform_and_is_served_again(compose: Compose, visitors: Visitors) -> None:
+    served(visitors)
+    instances = compose.platform.containers()
+    compose("down", "-t", "5")
+    assert compose("ps", "-q") == ""
+    assert compose.platform.containers() == instances
+    compose("up", "-d", "--no-build")
+    served(visitors)
+    assert compose.platform.containers() == instances
 
 
 def test_no_service_runs_as_root_but_the_agents(compose: Compose) -> None:

@@ -154,6 +154,18 @@ async def stage(nats_platform, tmp_path):
         await stage.close()
 
 
+@pytest.mark.parametrize(
+    ("program", "said", "ready"),
+    [("", "can't be served here", True), ("no-haproxy-here", "haproxy is not installed", False)],
+)
+async def test_who_can_serve_nothing_says_why(stage, program, said, ready):
+    await stage.start(haproxy=program)
+    code, message = await stage.refused("create_service", ServiceName="shop", SourceConfiguration=stage.source())
+    assert (code, said in message) == ("InternalServiceErrorException", True)
+    assert (stage.app.not_ready() is None) == ready
+    assert (await stage("list_services"))["ServiceSummaryList"] == []
+
+
 async def test_a_service_lives_from_creation_to_deletion(stage):
     await stage.start(keep_deleted_s=0.2)
     await stage.push("a")

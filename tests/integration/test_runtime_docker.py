@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import socket
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 
 from services.agent.ports import ContainerSpec, RuntimeFailure, SandboxSpec
 from services.agent.runtimes.docker import DockerRuntime, pause
+from services.agent.runtimes.docker.joining import JOINS
 from tests.builders.images import busybox_image
+from tests.builders.scaling import until
 from tests.integration.runtime_suite import Node, RuntimeSuite
 
 NETWORK = "roadstead-suite"
@@ -49,6 +52,19 @@ def resolver() -> Iterator[str]:
 
 def docker(*arguments: str) -> list[str]:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False).stdout.split()
+
+
+def bystander(network: str) -> str:
+    """A container that is no task and asks to be on a network of tasks."""
+    label = f"{JOINS}={network}"
+    [container] = docker("run", "--detach", "--label", label, "--entrypoint", pause.PROGRAM, pause.IMAGE)
+    return container
+
+
+def networks_of(container: str) -> dict[str, dict[str, str]]:
+    """The networks that a container is on, by name."""
+    shown = subprocess.run(["docker", "inspect", container], capture_output=True, check=True).stdout
+    return json.loads(shown)[0]["NetworkSettings"]["Networks"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,6 +112,65 @@ class TestDockerRuntime(RuntimeSuite):
                 await runtime.destroy()
                 await runtime.aclose()
         assert docker("network", "ls", "--quiet", "--filter", f"name={shared}") == []
+
+    async def test_a_container_with_the_label_reaches_tasks(self, node: Node) -> None:
+        """Whether it ran before the agents, came after them, or was restarted; and nobody else does."""
+        network = f"{NETWORK}-{secrets.token_hex(4)}"
+        runtimes = [DockerRuntime(f"suite-{secrets.token_hex(4)}", network=network) for _ in range(3)]
+        early, stranger = bystander(network), bystander("another-network")
+        try:
+            await asyncio.gather(*(runtime.start() for runtime in runtimes))
+            late = bystander(network)
+            await until(lambda: all(network in networks_of(each) for each in (early, late)))
+            sandbox = await runtimes[0].create_sandbox(SandboxSpec(id=secrets.token_hex(8)))
+            assert networks_of(early)[network]["IPAddress"] != sandbox.ip_address
+            docker("network", "disconnect", network, early)
+            docker("restart", "--time", "0", early)
+            await until(lambda: network in networks_of(early))
+            assert network not in networks_of(stranger)
+        finally:
+            docker("rm", "--force", early, late, stranger)
+            for runtime in runtimes:
+                await runtime.destroy()
+                await runtime.aclose()
+        assert docker("network", "ls", "--quiet", "--filter", f"name={network}") == []
+
+    async def test_a_container_with_the_label_is_on_the_network_that_was_made_again(self, node: Node) -> None:
+        network = f"{NETWORK}-{secrets.token_hex(4)}"
+        runtime = DockerRuntime(f"suite-{secrets.token_hex(4)}", network=network)
+        container = bystander(network)
+        try:
+            await runtime.start()
+            await until(lambda: network in networks_of(container))
+            docker("network", "disconnect", network, container)
+            docker("network", "rm", network)
+            sandbox = await runtime.create_sandbox(SandboxSpec(id=secrets.token_hex(8)))
+            assert networks_of(container)[network]["Gateway"] == sandbox.gateway
+        finally:
+            docker("rm", "--force", container)
+            await runtime.destroy()
+            await runtime.aclose()
+
+    async def test_a_container_with_the_label_starts_though_its_network_was_removed_meanwhile(self, node: Node) -> None:
+        network = f"{NETWORK}-{secrets.token_hex(4)}"
+        runtimes = [DockerRuntime(f"suite-{secrets.token_hex(4)}", network=network) for _ in range(3)]
+        container = bystander(network)
+        try:
+            await runtimes[0].start()
+            await until(lambda: network in networks_of(container))
+            await runtimes[0].aclose()
+            docker("stop", "--time", "0", container)
+            docker("network", "rm", network)
+            assert docker("start", container) == []  # its network's id means nothing any more
+            runtimes[0] = DockerRuntime(runtimes[0].node, network=network)
+            await asyncio.gather(*(runtime.start() for runtime in runtimes))
+            await until(lambda: docker("start", container) == [container])
+            await until(lambda: networks_of(container)[network]["IPAddress"])
+        finally:
+            docker("rm", "--force", container)
+            for runtime in runtimes:
+                await runtime.destroy()
+                await runtime.aclose()
 
     async def test_tasks_resolve_names_through_the_node_s_resolver(self, node: Node) -> None:
         with resolver() as upstream:

@@ -26,7 +26,10 @@ log = structlog.get_logger()
 
 START_S = 10.0
 ANSWER_S = 5.0
-MISSING = "haproxy is not installed (Debian: apt-get install haproxy), and it is what carries the requests"
+MISSING = (
+    "haproxy is not installed (Debian: apt-get install haproxy; in an image: tools/packages.sh before it is built), "
+    "and it is what carries the requests"
+)
 
 
 class ProxyAway(ServiceUnavailable):

@@ -11,6 +11,8 @@ import pytest
 
 from contracts.grants import OPERATOR, USERS
 from deploy.programs import nats
+from services.agent.runtimes.docker.joining import JOINS
+from services.agent.runtimes.docker.runtime import NETWORK
 from services.shared import healthcheck
 
 ROOT = Path(__file__).parents[3]
@@ -25,6 +27,11 @@ def test_every_secret_that_compose_asks_for_is_made() -> None:
     assert len(set(made.values())) == len(made)
     assert made["ROADSTEAD_ACCESS_KEY_ID"].startswith("AKIA")
     assert len(made["ROADSTEAD_ACCESS_KEY_ID"]) == 20
+
+
+def test_the_gateway_of_compose_asks_to_be_on_the_network_that_agents_make() -> None:
+    gateway = COMPOSE.partition("\n  app_runner_gateway:\n")[2].partition("\n\n")[0]
+    assert f"\n      {JOINS}: {NETWORK}\n" in gateway
 
 
 def test_what_is_there_is_kept() -> None:

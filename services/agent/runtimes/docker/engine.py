@@ -130,6 +130,18 @@ class Engine:
         return lines
 
     @contextlib.asynccontextmanager
+    async def events(self, filters: Mapping[str, list[str]]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """What happens from now on, until the engine ends: what comes after this was entered is not missed."""
+
+        async def each() -> AsyncIterator[dict[str, Any]]:
+            async for line in response.content:
+                if line.strip():
+                    yield json.loads(line)
+
+        async with self.open("GET", "events", params={"filters": filters}) as response:
+            yield each()
+
+    @contextlib.asynccontextmanager
     async def run_exec(self, exec_id: str, *, tty: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
         """Start an exec and give its output (stdout and stderr as they come)."""
 

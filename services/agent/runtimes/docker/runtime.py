@@ -34,6 +34,7 @@ from services.agent.ports import (
 from services.agent.runtimes.docker import bodies, execs, logs, namespaces
 from services.agent.runtimes.docker.engine import Engine, EngineError, failing_as
 from services.agent.runtimes.docker.images import Images
+from services.agent.runtimes.docker.joining import Joining
 from services.agent.runtimes.docker.names import ADDRESS, Names
 from services.agent.runtimes.docker.networks import Network
 
@@ -68,6 +69,7 @@ class DockerRuntime:
         self._engine = Engine(url)
         self._images = Images(self._engine)
         self._network = Network(self._engine, network, subnet)
+        self._joining = Joining(self._engine, self._network)
         self._sandboxes: dict[str, _Known] = {}
         self._names = Names(dns) if dns else None
 
@@ -79,6 +81,7 @@ class DockerRuntime:
         except EngineError as error:
             hint = "; start one (dockerd, or podman system service) or choose the oci runtime" if error.away else ""
             raise RuntimeFailure(f"{error.message}{hint}") from error
+        self._joining.start()
 
     async def _provide(self) -> None:
         await self._images.provide_pause()
@@ -86,6 +89,7 @@ class DockerRuntime:
 
     async def aclose(self) -> None:
         """As the port says."""
+        await self._joining.stop()
         if self._names is not None:
             self._names.close()
         await self._engine.close()
@@ -129,6 +133,7 @@ class DockerRuntime:
             if error.status != 404:
                 raise
             await self._provide()  # somebody pruned the image or the network
+            await self._joining.join()
             await self._stand_up(name, bodies.pause_body(spec, self.node, self._network.id, resolver))
         return self._know(await self._show(name))
 
