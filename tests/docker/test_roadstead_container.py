@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import ClientError
 
 from roadstead.testing import RoadsteadContainer, until
 from tests.builders.images import File, busybox_image
@@ -50,6 +51,12 @@ def test_a_service_is_deployed_and_called(roadstead):
 
     assert until(answered) == "from a container"
     assert task_containers("container-web")
+
+
+def test_app_runner_says_that_it_is_not_served(roadstead):
+    source = {"ImageRepository": {"ImageIdentifier": "localhost:5000/web:1", "ImageRepositoryType": "ECR"}}
+    with pytest.raises(ClientError, match="can't be served here"):
+        roadstead.client("apprunner").create_service(ServiceName="page", SourceConfiguration=source)
 
 
 def test_what_a_program_under_test_is_told_leads_to_it(roadstead):

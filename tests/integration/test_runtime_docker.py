@@ -117,10 +117,11 @@ class TestDockerRuntime(RuntimeSuite):
         """Whether it ran before the agents, came after them, or was restarted; and nobody else does."""
         network = f"{NETWORK}-{secrets.token_hex(4)}"
         runtimes = [DockerRuntime(f"suite-{secrets.token_hex(4)}", network=network) for _ in range(3)]
-        early, stranger = bystander(network), bystander("another-network")
+        containers = [early, stranger] = [bystander(network), bystander("another-network")]
         try:
             await asyncio.gather(*(runtime.start() for runtime in runtimes))
             late = bystander(network)
+            containers.append(late)
             await until(lambda: all(network in networks_of(each) for each in (early, late)))
             sandbox = await runtimes[0].create_sandbox(SandboxSpec(id=secrets.token_hex(8)))
             assert networks_of(early)[network]["IPAddress"] != sandbox.ip_address
@@ -129,7 +130,7 @@ class TestDockerRuntime(RuntimeSuite):
             await until(lambda: network in networks_of(early))
             assert network not in networks_of(stranger)
         finally:
-            docker("rm", "--force", early, late, stranger)
+            docker("rm", "--force", *containers)
             for runtime in runtimes:
                 await runtime.destroy()
                 await runtime.aclose()

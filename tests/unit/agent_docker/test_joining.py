@@ -52,9 +52,13 @@ class Engine:
         yield each()
 
 
-def shown(on: bool, *, running: bool = True, network_id: str = "n1") -> dict[str, Any]:
+def shown(on: bool, *, running: bool = True, network_id: str = "n1", **labels: str) -> dict[str, Any]:
     networks = {"tasks": {"NetworkID": network_id}} if on else {}
-    return {"State": {"Running": running}, "NetworkSettings": {"Networks": {"other": {"NetworkID": "n2"}, **networks}}}
+    return {
+        "State": {"Running": running},
+        "Config": {"Labels": {"roadstead.joins": "tasks", **labels}},
+        "NetworkSettings": {"Networks": {"other": {"NetworkID": "n2"}, **networks}},
+    }
 
 
 def tasks_network(engine: Engine) -> Network:
@@ -76,7 +80,8 @@ def joining_of(engine: Engine) -> Joining:
         (shown(True, running=False), IDLE),
         (shown(True, running=False, network_id="tasks"), IDLE),  # Podman
         (shown(True, running=False, network_id="n0"), GONE),
-        ({"State": {"Running": True}, "NetworkSettings": {"Networks": None}}, OFF),
+        ({**shown(False), "NetworkSettings": {"Networks": None}}, OFF),
+        (shown(False, **{"roadstead.node": "node-a"}), IDLE),  # a task whose definition has the label
     ],
 )
 def test_how_a_container_stands_to_the_network(container: dict[str, Any], expected: str) -> None:

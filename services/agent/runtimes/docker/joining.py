@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from services.agent.runtimes.docker.bodies import NODE
 from services.agent.runtimes.docker.engine import Engine, EngineError
 from services.agent.runtimes.docker.networks import Network
 
@@ -103,7 +104,10 @@ class Joining:
 
 def standing(shown: dict[str, Any], network: Network) -> str:
     """How an inspected container stands to a network: ON, OFF (it runs without), GONE (it is to start on one that had
-    the name and is no more), IDLE (it does not run, and nothing is in its way)."""
+    the name and is no more), IDLE (it does not run, and nothing is in its way). Containers of tasks are IDLE: a task
+    definition's labels move nothing."""
+    if NODE in shown["Config"]["Labels"]:
+        return IDLE
     running = shown["State"]["Running"]
     mine = (shown["NetworkSettings"].get("Networks") or {}).get(network.name)
     if mine is None:
