@@ -251,7 +251,7 @@ class TestDockerRuntime(RuntimeSuite):
         sandbox = await node.sandbox(network_mode="none")
         [listening] = node.runtime.listen(sandbox, "169.254.170.2", 80)
         with listening:
-            script = "nc -l -p 80 & sleep 0.1; echo mine | nc 127.0.0.1 80"
+            script = "nc -l -p 80 -e echo mine & until nc 127.0.0.1 80 2>/dev/null; do sleep 0.1; done"
             container_id = await node.run(sandbox, script)
             assert [line.text for line in await node.lines(container_id)] == ["mine"]
 
