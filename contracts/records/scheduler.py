@@ -100,6 +100,9 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
 
     status: PRIMARY | ACTIVE; rollout_state: IN_PROGRESS | COMPLETED | FAILED. How many of its tasks failed is told by
     the tasks, not stored.
+
+    `weight` is the percent of production traffic that its tasks are to get, `test_weight` that of test traffic; None:
+    nobody directs the traffic, whoever runs gets it.
     """
 
     id: str
@@ -114,6 +117,8 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     capacity_provider_strategy: list[dict[str, Any]] = []
     platform_version: str | None = None
     network_configuration: dict[str, Any] = {}
+    weight: float | None = None
+    test_weight: float | None = None
 
 
 class Rollout(msgspec.Struct, kw_only=True, frozen=True):
