@@ -38,7 +38,7 @@ USERS = (
 )
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
-    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS),
+    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS, METRIC_ALARM),
     "agent": (TASK, TASK_DEFINITION),
     "registry": (ACCESS_KEY, TASK, TASK_DEFINITION, TASK_STATUS, IMAGE_SCAN, SCAN_GATE),
     "identity": (ACCESS_KEY,),

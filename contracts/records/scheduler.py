@@ -95,6 +95,41 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     protected_until: float | None = None
 
 
+class HookRun(msgspec.Struct, kw_only=True, frozen=True):
+    """A lifecycle hook at work in a stage of a deployment.
+
+    target_type: AWS_LAMBDA (a target is asked) | PAUSE; status: AWAITING_ACTION | IN_PROGRESS | SUCCEEDED | FAILED |
+    TIMED_OUT, all as ECS names them. A target is asked at `next_at` with `details`; `tries` counts the times in a row
+    that it could not be reached. Undecided at `expires_at`, `timeout_action` is taken (CONTINUE | ROLLBACK).
+    """
+
+    id: str
+    target_type: str
+    status: str
+    expires_at: float
+    timeout_action: str = "ROLLBACK"
+    target: str = ""
+    details: Any = None
+    next_at: float = 0.0
+    tries: int = 0
+    reason: str = ""
+
+
+class DeploymentStage(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a deployment is that goes by lifecycle stages: `name` as ECS names them, entered at `since`.
+
+    `strategy` is what it goes by; `step` counts the shifts of production traffic that were begun; one that `rolls_back`
+    brings the traffic home to its deployment.
+    """
+
+    name: str
+    since: float
+    strategy: str
+    step: int = 0
+    hooks: list[HookRun] = []
+    rolls_back: bool = False
+
+
 class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     """One deployment of a service.
 
@@ -102,7 +137,8 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     the tasks, not stored.
 
     `weight` is the percent of production traffic that its tasks are to get, `test_weight` that of test traffic; None:
-    nobody directs the traffic, whoever runs gets it.
+    nobody directs the traffic, whoever runs gets it. `stage` is there until it is complete, if it goes by stages.
+    `alarms` are those that failed it.
     """
 
     id: str
@@ -119,6 +155,8 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     network_configuration: dict[str, Any] = {}
     weight: float | None = None
     test_weight: float | None = None
+    stage: DeploymentStage | None = None
+    alarms: list[str] = []
 
 
 class Rollout(msgspec.Struct, kw_only=True, frozen=True):
@@ -126,6 +164,7 @@ class Rollout(msgspec.Struct, kw_only=True, frozen=True):
 
     `id` is the deployment's. status: IN_PROGRESS | SUCCESSFUL | STOPPED | ROLLBACK_IN_PROGRESS | ROLLBACK_SUCCESSFUL |
     ROLLBACK_FAILED. `sources` are the deployments that it took over from; `rolled_back_to` the one that came back.
+    `stage` is the last lifecycle stage that was seen of it, `alarms` are those that failed it.
     """
 
     id: str
@@ -141,6 +180,8 @@ class Rollout(msgspec.Struct, kw_only=True, frozen=True):
     rolled_back_to: str = ""
     rollback_reason: str = ""
     rollback_at: float | None = None
+    stage: str = ""
+    alarms: list[str] = []
 
 
 class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):

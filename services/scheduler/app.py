@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
-from services.scheduler.adapters import World
+from services.scheduler.adapters import HttpHooks, World
 from services.scheduler.api import Ecs
 from services.scheduler.controllers.leading import Leader
 from services.scheduler.handlers.counts import Counts
@@ -46,7 +46,7 @@ class SchedulerApp(App):
         await host.bus.serve(PUT_WORKLOAD, workloads.put)
         await host.bus.serve(DELETE_WORKLOAD, workloads.delete)
         lease = Lease(host.bus, "controller", host.instance, ttl_s=settings.lease_ttl_s, clock=host.clock)
-        self.leader = Leader(self.world, lease)
+        self.leader = Leader(self.world, lease, HttpHooks(settings.hook_timeout_s))
         self.leader.start()
         await host.bus.serve(SET_DESIRED_COUNT, Counts(self.world).set_desired_count)
 

@@ -12,7 +12,7 @@ class SchedulerSettings(msgspec.Struct, kw_only=True, frozen=True):
 
     A node is lost after `node_silence_s` without a heartbeat. Stopped tasks, and inactive services and clusters, are
     shown for `keep_stopped_s`. `backoff_base_s` doubles up to `backoff_limit_s` while a service's tasks fail before
-    they have run for `settled_s`.
+    they have run for `settled_s`. A lifecycle hook's target is to answer within `hook_timeout_s`.
     """
 
     node_silence_s: float = 10.0
@@ -21,6 +21,7 @@ class SchedulerSettings(msgspec.Struct, kw_only=True, frozen=True):
     backoff_limit_s: float = 300.0
     settled_s: float = 10.0
     lease_ttl_s: float = 10.0
+    hook_timeout_s: float = 60.0
 
     def backoff(self) -> BackoffRules:
         """The rules that rollouts are decided by."""

@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-deployment.h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 import msgspec
 from msgspec.structs import replace
@@ -17,9 +16,19 @@ from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import names
 from services.scheduler.decisions.backoff import history
 from services.scheduler.decisions.capacity import of_launch_type
+from services.scheduler.decisions.hooks import decided
 from services.scheduler.decisions.pages import page
-from services.scheduler.decisions.rollout import rollback_target, rolled_back, threshold
+from services.scheduler.decisions.rollback import (
+    Failure,
+    breaker,
+    configuration_of,
+    given_up,
+    rollback_target,
+    threshold,
+    watched,
+)
 from services.scheduler.decisions.rollouts import deployment_of, of_arn, recorded, revision_id
+from services.scheduler.decisions.shifting import wanted_count
 from services.scheduler.handlers.counts import SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -74,36 +83,45 @@ class Deployments(EcsBase):
         """End a deployment in progress: back to the latest that was complete (ROLLBACK), or as it is (ABORT)."""
         self.world.require_connection()
         arn = request.service_deployment_arn
-        cluster, name, number = of_arn(arn, "service-deployment")
         now = self.world.clock()
+        said = "ECS deployment was stopped by StopServiceDeployment."
         rolls_back = (request.stop_type or "ROLLBACK") == "ROLLBACK"
+        why = Failure(said, "it was stopped.", "StopServiceDeployment", rolls_back)
 
         def change(old: Service | None) -> Service:
-            rollout = _rollout(old, number) if old is not None else None
-            if old is None or rollout is None:
-                raise AwsError("ServiceDeploymentNotFoundException", "Service deployment was not found.")
-            primary = old.deployments[0] if old.deployments else None
-            if rollout.status != "IN_PROGRESS" or primary is None or primary.id != rollout.id:
-                raise AwsError("ConflictException", "The service deployment is not in progress.", resourceIds=[arn])
-            failed = replace(
-                primary,
-                rollout_state="FAILED",
-                rollout_state_reason="ECS deployment was stopped by StopServiceDeployment.",
-                updated_at=now,
-            )
-            if not rolls_back:
-                return recorded(replace(old, deployments=[failed, *old.deployments[1:]], steady=False), now)
-            target = rollback_target(old)
-            if target is None:
+            service = _in_progress(old, arn)
+            if rolls_back and rollback_target(service) is None:
                 said = "There is no completed service revision to roll back to."
                 raise AwsError("ConflictException", said, resourceIds=[arn])
-            reason = f"StopServiceDeployment: rolling back to deploymentId {target.id}."
-            deployments = rolled_back(old, failed, target, reason, now)
-            return recorded(replace(old, deployments=deployments, steady=False), now)
+            deployments, _ = given_up(service, why, now)
+            return recorded(replace(service, deployments=deployments, steady=False), now)
 
-        key = (context.account, context.region, cluster, name)
+        key = (context.account, context.region, *of_arn(arn, "service-deployment")[:2])
         await self.world.store.update(SERVICE, key, change, "service.updated.v1")
         return ecs.StopServiceDeploymentResponse(service_deployment_arn=arn)
+
+    async def continue_service_deployment(
+        self, context: RequestContext, request: ecs.ContinueServiceDeploymentRequest
+    ) -> ecs.ContinueServiceDeploymentResponse:
+        """Decide a PAUSE hook that a deployment waits for: go on (CONTINUE), or back (ROLLBACK)."""
+        self.world.require_connection()
+        arn = request.service_deployment_arn
+
+        def change(old: Service | None) -> Service:
+            service = _in_progress(old, arn)
+            primary = service.deployments[0]
+            runs = primary.stage.hooks if primary.stage is not None else []
+            if not any(r.id == request.hook_id and r.status == "AWAITING_ACTION" for r in runs):
+                raise AwsError("InvalidParameterException", f"No lifecycle hook {request.hook_id} awaits an action.")
+            assert primary.stage is not None
+            action = request.action or "CONTINUE"
+            found = [decided(run, action) if run.id == request.hook_id else run for run in runs]
+            primary = replace(primary, stage=replace(primary.stage, hooks=found))
+            return replace(service, deployments=[primary, *service.deployments[1:]])
+
+        key = (context.account, context.region, *of_arn(arn, "service-deployment")[:2])
+        await self.world.store.update(SERVICE, key, change, "service.updated.v1")
+        return ecs.ContinueServiceDeploymentResponse(service_deployment_arn=arn)
 
     def _named(
         self, context: RequestContext, arns: list[str], kind: str
@@ -133,14 +151,15 @@ class Deployments(EcsBase):
             finished_at=rollout.finished_at,
             stopped_at=rollout.stopped_at,
             updated_at=rollout.updated_at,
-            source_service_revisions=self._summaries(service, rollout.sources),
-            target_service_revision=self._summaries(service, [rollout.id])[0],
+            source_service_revisions=[self._summary(service, rollout, one) for one in rollout.sources],
+            target_service_revision=self._summary(service, rollout, rollout.id),
             status=rollout.status,  # type: ignore[arg-type]
             status_reason=rollout.status_reason or None,
-            deployment_configuration=msgspec.convert(
-                service.request.get("deploymentConfiguration", {}), ecs.DeploymentConfiguration
-            ),
+            deployment_configuration=msgspec.convert(configuration_of(service), ecs.DeploymentConfiguration),
             deployment_circuit_breaker=self._breaker(service, rollout),
+            lifecycle_stage=(rollout.stage or None),  # type: ignore[arg-type]
+            lifecycle_hook_details=_hook_details(service, rollout),
+            alarms=_alarms(service, rollout),
         )
         if rollout.rolled_back_to:
             shape.rollback = ecs.Rollback(
@@ -150,23 +169,24 @@ class Deployments(EcsBase):
             )
         return shape
 
-    def _summaries(self, service: Service, ids: Iterable[str]) -> list[ecs.ServiceRevisionSummary]:
+    def _summary(self, service: Service, rollout: Rollout, one: str) -> ecs.ServiceRevisionSummary:
         members = self.world.members(*SERVICE.key_of(service))
-        states = Counter((m.deployment, m.state) for m in members)
-        primary = service.deployments[0].id if service.deployments else ""
-        return [
-            ecs.ServiceRevisionSummary(
-                arn=_arn(service, "service-revision", one),
-                requested_task_count=service.desired_count if one == primary else 0,
-                running_task_count=states[one, "running"],
-                pending_task_count=states[one, "pending"],
-            )
-            for one in ids
-        ]
+        states = Counter(m.state for m in members if m.deployment == one)
+        there = next((d for d in service.deployments if d.id == one), None)
+        wanted = wanted_count(service, there) if there is not None else 0
+        shape = ecs.ServiceRevisionSummary(
+            arn=_arn(service, "service-revision", one),
+            requested_task_count=states["running"] + states["pending"] if wanted is None else wanted,
+            running_task_count=states["running"],
+            pending_task_count=states["pending"],
+        )
+        if rollout.stage and (there is None or there.weight is not None):
+            shape.requested_production_traffic_weight = there.weight if there is not None else 0.0
+            shape.requested_test_traffic_weight = there.test_weight if there is not None else 0.0
+        return shape
 
     def _breaker(self, service: Service, rollout: Rollout) -> ecs.ServiceDeploymentCircuitBreaker:
-        configuration = service.request.get("deploymentConfiguration", {})
-        enabled = (configuration.get("deploymentCircuitBreaker") or {}).get("enable")
+        enabled = breaker(service).get("enable")
         own = [m for m in self.world.members(*SERVICE.key_of(service)) if m.deployment == rollout.id]
         failures = history(own, self.world.clock(), self.world.backoff).failures
         limit = threshold(service.desired_count)
@@ -221,6 +241,47 @@ class Deployments(EcsBase):
             ecs.ContainerImage(container_name=c["name"], image=c["image"], image_digest=digests.get(c["name"]))
             for c in (definition.definition.get("containerDefinitions", ()) if definition is not None else ())
         ]
+
+
+def _in_progress(service: Service | None, arn: str) -> Service:
+    """The service, if the deployment that this ARN names is its latest and in progress. Raises AwsError."""
+    rollout = _rollout(service, of_arn(arn, "service-deployment")[2]) if service is not None else None
+    if service is None or rollout is None:
+        raise AwsError("ServiceDeploymentNotFoundException", "Service deployment was not found.")
+    primary = service.deployments[0] if service.deployments else None
+    if rollout.status != "IN_PROGRESS" or primary is None or primary.id != rollout.id:
+        raise AwsError("ConflictException", "The service deployment is not in progress.", resourceIds=[arn])
+    return service
+
+
+def _hook_details(service: Service, rollout: Rollout) -> list[ecs.DeploymentLifecycleHookDetail] | None:
+    """The hooks of the stage that the deployment, or the way back from it, is in."""
+    stage = service.deployments[0].stage if service.deployments else None
+    if stage is None or service.deployments[0].id not in (rollout.id, rollout.rolled_back_to):
+        return None
+    return [
+        ecs.DeploymentLifecycleHookDetail(
+            hook_id=run.id,
+            target_type=run.target_type,  # type: ignore[arg-type]
+            target_arn=run.target or None,
+            status=run.status,  # type: ignore[arg-type]
+            expires_at=run.expires_at,
+            timeout_action=run.timeout_action,  # type: ignore[arg-type]
+        )
+        for run in stage.hooks
+    ]
+
+
+def _alarms(service: Service, rollout: Rollout) -> ecs.ServiceDeploymentAlarms:
+    names_watched = watched(service)
+    if not names_watched and not rollout.alarms:
+        return ecs.ServiceDeploymentAlarms(status="DISABLED")
+    status = "MONITORING" if rollout.status == "IN_PROGRESS" else "MONITORING_COMPLETE"
+    return ecs.ServiceDeploymentAlarms(
+        status="TRIGGERED" if rollout.alarms else status,  # type: ignore[arg-type]
+        alarm_names=names_watched,
+        triggered_alarm_names=rollout.alarms,
+    )
 
 
 def _rollout(service: Service, number: str) -> Rollout | None:

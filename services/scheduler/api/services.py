@@ -22,6 +22,7 @@ from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
 from services.scheduler.decisions.rollouts import recorded, revision_id
+from services.scheduler.decisions.shifting import wanted_count
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -61,7 +62,7 @@ class Services(EcsBase):
             status="ACTIVE",
             created_at=now,
             desired_count=given["desiredCount"],
-            deployments=[rules.deployment(given, reference, names.new_deployment_id(), now)],
+            deployments=rules.begun(given, reference, names.new_deployment_id(), now),
             created_by=context.principal_arn,
             request=given,
             tags=tags.read(request.tags),
@@ -98,7 +99,8 @@ class Services(EcsBase):
         """Change a service; a new deployment begins when what its tasks are made of has changed, or is forced to."""
         cluster = self._own_cluster(context, request.cluster)
         changes = {k: v for k, v in wire(request).items() if k not in _OWN}
-        rules.check(changes, self.world.providers_of(context.account, context.region))
+        alone = {k: v for k, v in changes.items() if k != "deploymentConfiguration"}
+        rules.check(alone, self.world.providers_of(context.account, context.region))
         definition = self._runnable(context, request.task_definition) if request.task_definition else None
         reference = f"{definition.family}:{definition.revision}" if definition is not None else None
         now, deployment_id = self.world.clock(), names.new_deployment_id()
@@ -112,11 +114,10 @@ class Services(EcsBase):
             if rules.is_daemon(old) and merged.get("desiredCount") is not None:
                 rules.check({"schedulingStrategy": "DAEMON", "desiredCount": max(1, merged["desiredCount"])})
             if "deploymentConfiguration" in merged:
-                merged["deploymentConfiguration"] = {
-                    **old.request["deploymentConfiguration"],
-                    **changes["deploymentConfiguration"],
-                }
-                rules.check({"deploymentConfiguration": merged["deploymentConfiguration"]})
+                configuration = rules.merged(old.request["deploymentConfiguration"], changes["deploymentConfiguration"])
+                merged["deploymentConfiguration"] = configuration
+                scheduling = old.request.get("schedulingStrategy", "REPLICA")
+                rules.check({"schedulingStrategy": scheduling, "deploymentConfiguration": configuration})
             new = rules.updated(old, merged, reference, bool(request.force_new_deployment), deployment_id, now)
             used = definition or self._definition(context, new.deployments[0].task_definition)
             if used is not None:
@@ -215,7 +216,7 @@ class Services(EcsBase):
         number = revision_id(deployment.id)
         return ecs.ServiceCurrentRevisionSummary(
             arn=names.arn(*where, "service-revision", service.cluster, service.name, number),
-            requested_task_count=service.desired_count if deployment.status == "PRIMARY" else 0,
+            requested_task_count=_requested(service, deployment, states),
             running_task_count=states["running"],
             pending_task_count=states["pending"],
         )
@@ -223,7 +224,6 @@ class Services(EcsBase):
     def _deployment(self, service: Service, deployment: Deployment, members: list[Member]) -> ecs.Deployment:
         own = [m for m in members if m.deployment == deployment.id]
         states = Counter(m.state for m in own)
-        primary = deployment.status == "PRIMARY"
         shape = msgspec.convert(
             {
                 "capacityProviderStrategy": deployment.capacity_provider_strategy,
@@ -234,7 +234,7 @@ class Services(EcsBase):
         shape.id = deployment.id
         shape.status = deployment.status
         shape.task_definition = _definition_arn(service, deployment)
-        shape.desired_count = service.desired_count if primary else 0
+        shape.desired_count = _requested(service, deployment, states)
         shape.running_count = states["running"]
         shape.pending_count = states["pending"]
         shape.failed_tasks = history(own, self.world.clock(), self.world.backoff).failures
@@ -249,6 +249,12 @@ class Services(EcsBase):
             ).platform_version
             shape.platform_family = "Linux" if deployment.launch_type == "FARGATE" else None
         return shape
+
+
+def _requested(service: Service, deployment: Deployment, states: Counter[str]) -> int:
+    """How many tasks a deployment is to have; one that is kept as it is, those that it has."""
+    wanted = wanted_count(service, deployment)
+    return states["running"] + states["pending"] if wanted is None else wanted
 
 
 def _launch_type(request: dict[str, Any]) -> str:

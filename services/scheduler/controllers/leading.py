@@ -9,8 +9,10 @@ import structlog
 
 from services.scheduler.adapters import World
 from services.scheduler.controllers.cleaning import CleaningController
+from services.scheduler.controllers.hooks import HookController
 from services.scheduler.controllers.nodes import NodeController
 from services.scheduler.controllers.services import ServiceController
+from services.scheduler.ports import Hooks
 from services.shared.errors import StateUnavailable
 from services.shared.leases import Lease
 from services.shared.state import Change, Conflict
@@ -23,8 +25,9 @@ RETRY_S = 0.5
 class Leader:
     """Wants the lease; while it is held, runs the controllers, made anew for each term."""
 
-    def __init__(self, world: World, lease: Lease) -> None:
+    def __init__(self, world: World, lease: Lease, targets: Hooks) -> None:
         self._world = world
+        self._targets = targets
         self._lease = lease
         self._heard: Callable[[Change], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -66,6 +69,7 @@ class Leader:
         leads = lambda: self._lease.held  # noqa: E731
         controllers = (
             ServiceController(world, lambda: self._lease.writes),
+            HookController(world, self._targets, leads),
             NodeController(world, leads),
             CleaningController(world, world.settings.keep_stopped_s),
         )

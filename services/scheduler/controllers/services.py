@@ -16,16 +16,19 @@ from msgspec.structs import replace
 
 from contracts.kinds import Key
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.monitor import METRIC_ALARM
 from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, Deployment, Service, ServiceEvent
 from services.scheduler.adapters import World
-from services.scheduler.decisions import daemons, life, messages, names
+from services.scheduler.decisions import daemons, life, messages, names, shifting
 from services.scheduler.decisions.capacity import Capacity, of_launch_type, of_strategy
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.placement import Refusal, refuses
 from services.scheduler.decisions.ranking import Batch
+from services.scheduler.decisions.rollback import watched
 from services.scheduler.decisions.rollout import Plan, decide, rebalances, unbalanced
 from services.scheduler.decisions.rollouts import recorded
 from services.scheduler.decisions.services import is_daemon
+from services.scheduler.decisions.stages import goes_by_stages
 from services.scheduler.handlers import TaskPlan, fresh_ids, place_tasks, start_on, stop_task, write_tasks
 from services.shared import telemetry
 from services.shared.bus import Fence
@@ -76,6 +79,10 @@ class ServiceController:
             self._node_changed(change.key[0])
         elif change.kind is CONTAINER_INSTANCE:
             self._node_changed(change.key[3])
+        elif change.kind is METRIC_ALARM:
+            for service in self._world.services.records(*change.key[:2]):
+                if change.key[2] in watched(service):
+                    self.mark(SERVICE.key_of(service), trace)
 
     def _node_changed(self, node: str) -> None:
         """What has tasks there may have to move them, a DAEMON may want one, zones may be balanced anew, what lacks a
@@ -171,8 +178,9 @@ class ServiceController:
         told = [*plan.messages]
         if plan.stops:
             told += await self._stop(service, plan)
-        if plan.starts:
-            told += await self._start(service, plan, fence)
+        for deployment, count in ((plan.deployment, plan.starts), *plan.others):
+            if count:
+                told += await self._start(service, plan, deployment, count, fence)
         if plan.nodes:
             told += await self._start_on_nodes(service, plan, fence)
         await self._write(key, service, plan, told)
@@ -183,7 +191,10 @@ class ServiceController:
         members, now = world.members(*SERVICE.key_of(service)), world.clock()
         if is_daemon(service):
             return daemons.decide(service, members, self._daemon_nodes(service), now, world.backoff)
-        plan = decide(service, members, now, world.backoff)
+        alarms = world.triggered(service)
+        if service.deployments and goes_by_stages(service.deployments[0]):
+            return shifting.decide(service, members, now, world.backoff, alarms)
+        plan = decide(service, members, now, world.backoff, alarms)
         if not rebalances(service) or not plan.steady or plan.stops or plan.starts:
             return plan
         task_plan = self._next_plan(service, plan)
@@ -246,16 +257,16 @@ class ServiceController:
             await asyncio.gather(*(stop(s.task, s.reason) for s in plan.stops[chunk : chunk + AT_ONCE]))
         return [messages.stopped(service.name, [s.task for s in plan.stops])]
 
-    async def _start(self, service: Service, plan: Plan, fence: Fence) -> list[str]:
-        deployment = next(d for d in plan.deployments if d.id == plan.deployment)
+    async def _start(self, service: Service, plan: Plan, wanted: str, count: int, fence: Fence) -> list[str]:
+        deployment = next(d for d in plan.deployments if d.id == wanted)
         started: list[str] = []
         refusal: Refusal | None = None
-        for capacity, count in self._capacities(service, deployment, plan.starts).items():
+        for capacity, number in self._capacities(service, deployment, count).items():
             task_plan = self._task_plan(service, deployment, capacity)
             if task_plan is None:
                 break
             with self._timed(SERVICE.key_of(service)):
-                tasks, refused = place_tasks(self._world, task_plan, fresh_ids(count))
+                tasks, refused = place_tasks(self._world, task_plan, fresh_ids(number))
             refusal = refused or refusal
             started += [task.id for task in await write_tasks(self._world, tasks, fence)]
         told = [messages.started(service.name, started)] if started else []

@@ -68,9 +68,9 @@ def completed(service: str, deployment: str) -> str:
     return f"(service {service}) (deployment {deployment}) deployment completed."
 
 
-def failed(service: str, deployment: str) -> str:
-    """The circuit breaker ended a rollout."""
-    return f"(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
+def failed(service: str, deployment: str, why: str = "tasks failed to start.") -> str:
+    """The circuit breaker, an alarm or a lifecycle hook ended a rollout."""
+    return f"(service {service}) (deployment {deployment}) deployment failed: {why}"
 
 
 def rolling_back(service: str, deployment: str) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from contracts.records.scheduler import Deployment, Service
-from services.scheduler.decisions import backoff, messages
+from contracts.records.scheduler import Deployment, DeploymentStage, Service
+from services.scheduler.decisions import backoff, messages, rollback
 from services.scheduler.decisions.backoff import BackoffRules, Member
 from services.scheduler.decisions.life import UNHEALTHY_REASON
 
@@ -34,7 +34,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     `deployments`, `steady` and `status` are what the service is to be; `messages` its new events, oldest first.
     `wake_at` is when to decide again even if nothing happens, in seconds since the epoch. A DAEMON service starts its
-    tasks on `nodes`, and wants `desired` of them.
+    tasks on `nodes`, and wants `desired` of them. Where several deployments are kept up side by side, `others` are the
+    starts (deployment, count) of those that `starts` is not about.
     """
 
     deployments: list[Deployment]
@@ -47,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     wake_at: float | None = None
     nodes: tuple[str, ...] = ()
     desired: int | None = None
+    others: tuple[tuple[str, int], ...] = ()
 
 
 def bounds(desired: int, minimum_percent: int, maximum_percent: int) -> tuple[int, int]:
@@ -64,28 +66,33 @@ def limits_of(service: Service) -> tuple[int, int]:
     )
 
 
-def decide(service: Service, members: Sequence[Member], now: float, rules: BackoffRules) -> Plan:
-    """The next step of a REPLICA service."""
+def decide(
+    service: Service, members: Sequence[Member], now: float, rules: BackoffRules, alarms: tuple[str, ...] = ()
+) -> Plan:
+    """The next step of a REPLICA service whose tasks are replaced some at a time. `alarms` went off since its
+    deployment began."""
     if service.status != "ACTIVE":
         return drain(service, members)
     primary = service.deployments[0]
     alive = [m for m in members if m.state in ("pending", "running")]
-    sick, heal_at = _sick(service, alive, now)
+    sick, heal_at = sick_of(service, alive, now)
     stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
     alive = [m for m in alive if m not in sick]
     history = backoff.history([m for m in members if m.deployment == primary.id], now, rules)
 
-    broken = _break_circuit(service, primary, history, now)
-    if broken is not None:
-        return replace(broken, stops=tuple(stops), messages=(*_sick_messages(service, sick), *broken.messages))
+    told = _sick_messages(service, sick)
+    why = rollback.failure(service, history, alarms, now)
+    if why is not None:
+        deployments, said = rollback.given_up(service, why, now)
+        return Plan(deployments, "ACTIVE", False, tuple(stops), messages=(*told, *said))
 
     minimum, maximum = limits_of(service)
     new, proven_at = [m for m in alive if _stays(m, primary)], None
-    if primary.rollout_state == "IN_PROGRESS" and _breaker(service).get("enable"):
+    if primary.rollout_state == "IN_PROGRESS" and rollback.breaker(service).get("enable"):
         # A task that runs and dies a moment later must break the circuit, not complete the deployment.
         new, proven_at = backoff.proven(new, now, rules)
     old = [m for m in alive if not _stays(m, primary)]
-    surplus = _scale_in(service, new, old, minimum, now)
+    surplus = scale_in(service, primary.id, new, service.desired_count, now, others=old, minimum=minimum)
     surplus += _make_way(service, new, old, (minimum, maximum), now)
     gone = {stop.task for stop in surplus}
     left = len(alive) - len(gone)
@@ -93,13 +100,12 @@ def decide(service: Service, members: Sequence[Member], now: float, rules: Backo
     starts = max(0, min(wanted, maximum - left))
     not_before = backoff.not_before(history, service.desired_count, rules)
     waiting = starts > 0 and now < not_before
-    told = _sick_messages(service, sick)
     if waiting or primary.rollout_state == "FAILED":
         starts = 0
     elif wanted > 0 and starts == 0 and not surplus and not stops and all(m.healthy for m in alive):
-        told += _once(service, messages.stuck(service.name))
+        told += once(service, messages.stuck(service.name))
     if backoff.rounds(history, service.desired_count) >= rules.told_after:
-        told += _once(service, messages.inconsistent(service.name))
+        told += once(service, messages.inconsistent(service.name))
     plan = _progress(service, [m for m in (*new, *old) if m.id not in gone], now)
     plan = replace(plan, deployments=_without_superseded(plan.deployments, members))
     return replace(
@@ -108,8 +114,13 @@ def decide(service: Service, members: Sequence[Member], now: float, rules: Backo
         starts=starts,
         deployment=primary.id,
         messages=(*told, *plan.messages),
-        wake_at=_earliest(
-            not_before if waiting else None, heal_at, proven_at, history.settles_at, _unprotected_at(alive, now)
+        wake_at=earliest(
+            plan.wake_at,
+            not_before if waiting else None,
+            heal_at,
+            proven_at,
+            history.settles_at,
+            unprotected_at(alive, now),
         ),
     )
 
@@ -127,11 +138,13 @@ def protected(member: Member, now: float) -> bool:
     return member.protected_until is not None and member.protected_until > now
 
 
-def _unprotected_at(alive: list[Member], now: float) -> float | None:
+def unprotected_at(alive: Sequence[Member], now: float) -> float | None:
+    """When the next of them may be stopped that must not be now; None when there is none."""
     return min((m.protected_until for m in alive if m.protected_until and protected(m, now)), default=None)
 
 
 def drain(service: Service, members: Sequence[Member]) -> Plan:
+    """The next step of a service that is to go: all its tasks stop, then it is INACTIVE."""
     stops = tuple(
         Stop(m.id, messages.scaling(service.deployments[0].id if service.deployments else ""))
         for m in members
@@ -143,7 +156,7 @@ def drain(service: Service, members: Sequence[Member]) -> Plan:
     return Plan(deployments, status, service.steady, stops)
 
 
-def _sick(service: Service, alive: list[Member], now: float) -> tuple[list[Member], float | None]:
+def sick_of(service: Service, alive: Sequence[Member], now: float) -> tuple[list[Member], float | None]:
     """The tasks that failed their health check and are out of the grace period; when the next one will be."""
     grace = service.request.get("healthCheckGracePeriodSeconds") or 0
     sick, later = [], []
@@ -161,18 +174,27 @@ def _sick_messages(service: Service, sick: list[Member]) -> list[str]:
     return [messages.unhealthy(service.name, m.id) for m in sick]
 
 
-def _scale_in(service: Service, new: list[Member], old: list[Member], minimum: int, now: float) -> list[Stop]:
-    """Stops of the new deployment's own surplus: those that were named first, then those that are not up, then where
-    the zone has most, then the newest. Where zones are to be balanced the fullest comes first, and waits until others
-    are up."""
-    extra = len(new) - service.desired_count
+def scale_in(
+    service: Service,
+    deployment: str,
+    own: Sequence[Member],
+    count: int,
+    now: float,
+    *,
+    others: Sequence[Member] = (),
+    minimum: int = 0,
+) -> list[Stop]:
+    """Stops of a deployment's own surplus over `count`: those that were named first, then those that are not up, then
+    where the zone has most, then the newest. Where zones are to be balanced the fullest comes first, and waits until
+    others are up, so that `minimum` stay healthy."""
+    extra = len(own) - count
     if extra <= 0:
         return []
     balanced = rebalances(service)
-    zones = Counter(m.zone for m in [*new, *old])
+    zones = Counter(m.zone for m in [*own, *others])
     named = set(service.request.get("stopFirst") or ())
-    healthy = sum(m.healthy for m in [*new, *old])
-    left = [m for m in new if not protected(m, now)]
+    healthy = sum(m.healthy for m in [*own, *others])
+    left = [m for m in own if not protected(m, now)]
     stops: list[Stop] = []
 
     def rank(m: Member) -> tuple[Any, ...]:
@@ -186,7 +208,7 @@ def _scale_in(service: Service, new: list[Member], old: list[Member], minimum: i
         healthy -= chosen.healthy
         left.remove(chosen)
         zones[chosen.zone] -= 1
-        stops.append(Stop(chosen.id, messages.scaling(service.deployments[0].id)))
+        stops.append(Stop(chosen.id, messages.scaling(deployment)))
     return stops
 
 
@@ -243,10 +265,15 @@ def _progress(service: Service, alive: list[Member], now: float) -> Plan:
         return Plan(service.deployments, "ACTIVE", False)
     told: list[str] = []
     deployments = service.deployments
+    if primary.rollout_state == "IN_PROGRESS" and (watch := _bake_s(service)):
+        since = primary.stage.since if primary.stage is not None else now
+        if now < since + watch:
+            baking = replace(primary, stage=DeploymentStage(name="BAKE_TIME", since=since, strategy="ROLLING"))
+            return Plan([baking, *deployments[1:]], "ACTIVE", False, wake_at=since + watch)
     if primary.rollout_state == "IN_PROGRESS":
         reason = f"ECS deployment {primary.id} completed."
         deployments = [
-            replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now),
+            replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now, stage=None),
         ]
         told.append(messages.completed(service.name, primary.id))
     elif len(deployments) > 1:
@@ -254,6 +281,14 @@ def _progress(service: Service, alive: list[Member], now: float) -> Plan:
     if not service.steady:
         told.append(messages.steady(service.name))
     return Plan(deployments, "ACTIVE", True, messages=tuple(told))
+
+
+def _bake_s(service: Service) -> float:
+    """How long alarms are watched after all tasks of a deployment are up and the old ones gone, in seconds. What comes
+    back from one that has failed is not watched."""
+    if not rollback.watched(service) or any(d.rollout_state == "FAILED" for d in service.deployments[1:]):
+        return 0.0
+    return 60.0 * (rollback.configuration_of(service).get("bakeTimeInMinutes") or 0)
 
 
 def _without_superseded(deployments: list[Deployment], members: Sequence[Member]) -> list[Deployment]:
@@ -265,62 +300,11 @@ def _without_superseded(deployments: list[Deployment], members: Sequence[Member]
     return [*deployments[:1], *failed, *kept]
 
 
-def _breaker(service: Service) -> dict[str, Any]:
-    return service.request.get("deploymentConfiguration", {}).get("deploymentCircuitBreaker") or {}
-
-
-def threshold(desired: int) -> int:
-    """How many failures in a row break the circuit: half the desired count, at least 3, at most 200.
-
-    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html
-    """
-    return min(max(math.ceil(desired * 0.5), 3), 200)
-
-
-def _break_circuit(service: Service, primary: Deployment, history: backoff.History, now: float) -> Plan | None:
-    breaker = _breaker(service)
-    if not breaker.get("enable") or primary.rollout_state != "IN_PROGRESS":
-        return None
-    if history.failures < threshold(service.desired_count):
-        return None
-    failed = replace(
-        primary,
-        rollout_state="FAILED",
-        rollout_state_reason="ECS deployment circuit breaker: tasks failed to start.",
-        updated_at=now,
-    )
-    told = [messages.failed(service.name, primary.id)]
-    target = rollback_target(service)
-    if not breaker.get("rollback") or target is None:
-        return Plan([failed, *service.deployments[1:]], "ACTIVE", False, messages=tuple(told))
-    told.append(messages.rolling_back(service.name, target.id))
-    reason = f"ECS deployment circuit breaker: rolling back to deploymentId {target.id}."
-    return Plan(rolled_back(service, failed, target, reason, now), "ACTIVE", False, messages=tuple(told))
-
-
-def rollback_target(service: Service) -> Deployment | None:
-    """The deployment that comes back when the primary one is given up: the latest that was complete."""
-    return next((d for d in service.deployments[1:] if d.rollout_state == "COMPLETED"), None)
-
-
-def rolled_back(service: Service, failed: Deployment, target: Deployment, reason: str, now: float) -> list[Deployment]:
-    """The deployments after `target` has taken the place of the primary one, which is `failed`."""
-    restored = replace(
-        target,
-        status="PRIMARY",
-        desired_count=service.desired_count,
-        rollout_state="IN_PROGRESS",
-        rollout_state_reason=reason,
-        updated_at=now,
-    )
-    others = [d for d in service.deployments[1:] if d.id != target.id]
-    return [restored, replace(failed, status="ACTIVE"), *others]
-
-
-def _once(service: Service, message: str) -> list[str]:
+def once(service: Service, message: str) -> list[str]:
     """The message, unless it is among the latest that were told."""
     return [] if any(event.message == message for event in service.events[:5]) else [message]
 
 
-def _earliest(*times: float | None) -> float | None:
+def earliest(*times: float | None) -> float | None:
+    """The earliest of the times that there are."""
     return min((t for t in times if t is not None), default=None)

@@ -25,12 +25,19 @@ def recorded(service: Service, now: float) -> Service:
 
 def _brought_up(service: Service, primary: Deployment, now: float) -> list[Rollout]:
     known = {rollout.id for rollout in service.rollouts}
-    rollouts = [_followed(r, primary, service.deployments, now) for r in service.rollouts]
+    rollouts = [_followed(_staged(r, primary), primary, service.deployments, now) for r in service.rollouts]
     if primary.id not in known:
         sources = [d.id for d in service.deployments[1:] if d.rollout_state == "COMPLETED"]
         rollouts.insert(0, begun(primary, sources))
-        rollouts[0] = _followed(rollouts[0], primary, service.deployments, now)
+        rollouts[0] = _followed(_staged(rollouts[0], primary), primary, service.deployments, now)
     return rollouts
+
+
+def _staged(rollout: Rollout, primary: Deployment) -> Rollout:
+    """The story with the lifecycle stage that it is in: its own deployment's, or that of what it is rolled back to."""
+    if rollout.status not in _OPEN or primary.stage is None or primary.stage.name == rollout.stage:
+        return rollout
+    return replace(rollout, stage=primary.stage.name) if primary.id in (rollout.id, rollout.rolled_back_to) else rollout
 
 
 def begun(deployment: Deployment, sources: list[str]) -> Rollout:
@@ -60,7 +67,8 @@ def _followed(rollout: Rollout, primary: Deployment, deployments: list[Deploymen
         if primary.rollout_state == "COMPLETED":
             return _ended(rollout, "SUCCESSFUL", "", now)
         if primary.rollout_state == "FAILED":
-            return _ended(rollout, "STOPPED", primary.rollout_state_reason, now)
+            ended = _ended(rollout, "STOPPED", primary.rollout_state_reason, now)
+            return replace(ended, alarms=primary.alarms)
         return rollout
     own = next((d for d in deployments if d.id == rollout.id), None)
     if own is not None and own.rollout_state == "FAILED":
@@ -72,7 +80,11 @@ def _followed(rollout: Rollout, primary: Deployment, deployments: list[Deploymen
             rolled_back_to=primary.id,
             rollback_reason=primary.rollout_state_reason,
             rollback_at=now,
+            alarms=own.alarms,
+            stage=primary.stage.name if primary.stage is not None else rollout.stage,
         )
+    if own is not None and own.rollout_state == "COMPLETED":
+        return _ended(rollout, "SUCCESSFUL", "", now)
     return _ended(rollout, "STOPPED", "Superseded by a newer deployment.", now)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from contracts.records.scheduler import Deployment, Service
+from services.scheduler.decisions import stages
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, check_strategy
 from services.scheduler.decisions.requests import invalid
 from services.scheduler.decisions.rollouts import recorded
@@ -20,6 +21,11 @@ from services.shared.errors import AwsError
 #: A change of one of these makes a new deployment.
 ROLLS = ("taskDefinition", "networkConfiguration", "platformVersion", "capacityProviderStrategy", "launchType")
 _REGISTRY_ARN = re.compile(r"arn:aws[a-z-]*:servicediscovery:[a-z0-9-]+:\d{12}:service/srv-[A-Za-z0-9-]+")
+_OF_STRATEGY = {
+    "linearConfiguration": ("LINEAR",),
+    "canaryConfiguration": ("CANARY",),
+    "lifecycleHooks": stages.SHIFTING,
+}
 _UNSUPPORTED = {
     "loadBalancers": "load balancers",
     "volumeConfigurations": "volumes configured at launch",
@@ -49,7 +55,8 @@ def check(request: Mapping[str, Any], providers: Container[str] = FARGATE_PROVID
         raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
     check_strategy(request.get("capacityProviderStrategy") or (), providers)
     _check_registries(request.get("serviceRegistries") or ())
-    _check_deployment(request.get("deploymentConfiguration") or {})
+    daemon = request.get("schedulingStrategy") == "DAEMON"
+    _check_deployment(request.get("deploymentConfiguration") or {}, daemon=daemon)
 
 
 def is_daemon(service: Service) -> bool:
@@ -94,7 +101,7 @@ def _check_registries(registries: Sequence[Mapping[str, Any]]) -> None:
             raise invalid("serviceRegistries: specify either port or containerPort.")
 
 
-def _check_deployment(configuration: Mapping[str, Any]) -> None:
+def _check_deployment(configuration: Mapping[str, Any], *, daemon: bool = False) -> None:
     minimum = configuration.get("minimumHealthyPercent", 100)
     maximum = configuration.get("maximumPercent", 200)
     if not 0 <= minimum <= 100:
@@ -103,10 +110,14 @@ def _check_deployment(configuration: Mapping[str, Any]) -> None:
         raise invalid("maximumPercent must be at least 100.")
     if minimum == maximum == 100:
         raise invalid("Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.")
-    if configuration.get("strategy", "ROLLING") != "ROLLING":
-        raise _unsupported(f"the deployment strategy {configuration['strategy']}")
-    if (configuration.get("alarms") or {}).get("enable"):
-        raise _unsupported("deployment alarms")
+    alarms = configuration.get("alarms") or {}
+    if alarms.get("enable") and not alarms.get("alarmNames"):
+        raise invalid("deploymentConfiguration.alarms: alarmNames must name at least one alarm.")
+    if (configuration.get("earlySuccessCriteria") or {}).get("enable"):
+        raise _unsupported("early success criteria (earlySuccessCriteria)")
+    if daemon and alarms.get("enable"):
+        raise _unsupported("alarms of deployments of DAEMON services")
+    stages.check(configuration, daemon=daemon)
 
 
 def _unsupported(noun: str) -> AwsError:
@@ -125,9 +136,26 @@ def completed(configuration: Mapping[str, Any] | None, *, daemon: bool = False) 
     }
 
 
-def deployment(request: Mapping[str, Any], task_definition: str, deployment_id: str, now: float) -> Deployment:
-    """A new PRIMARY deployment of what the service's request now says. `task_definition` is `family:revision`."""
-    return Deployment(
+def merged(configuration: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A deployment configuration after an update. What belongs to the strategy before goes with it."""
+    both = {**configuration, **changes}
+    strategy = both.get("strategy") or "ROLLING"
+    for member, owners in _OF_STRATEGY.items():
+        if strategy not in owners and member not in changes:
+            both.pop(member, None)
+    return both
+
+
+def begun(
+    request: Mapping[str, Any],
+    task_definition: str,
+    deployment_id: str,
+    now: float,
+    before: Sequence[Deployment] = (),
+) -> list[Deployment]:
+    """The deployments when one of what the service's request now says begins beside those that there are.
+    `task_definition` is `family:revision`."""
+    new = Deployment(
         id=deployment_id,
         status="PRIMARY",
         task_definition=task_definition,
@@ -140,6 +168,7 @@ def deployment(request: Mapping[str, Any], task_definition: str, deployment_id: 
         platform_version=request.get("platformVersion"),
         network_configuration=request.get("networkConfiguration", {}),
     )
+    return stages.begun(request.get("deploymentConfiguration") or {}, new, before, now)
 
 
 def updated(
@@ -159,8 +188,8 @@ def updated(
     rolls = force or (task_definition is not None and task_definition != primary.task_definition)
     rolls = rolls or any(request.get(m) != service.request.get(m) for m in ROLLS if m != "taskDefinition")
     if rolls:
-        new = deployment(request, task_definition or primary.task_definition, deployment_id, now)
-        deployments = [new, *(replace(d, status="ACTIVE") for d in service.deployments)]
+        reference = task_definition or primary.task_definition
+        deployments = begun(request, reference, deployment_id, now, service.deployments)
     else:
         deployments = [replace(primary, desired_count=desired, updated_at=now), *service.deployments[1:]]
     steady = service.steady and not rolls and desired == service.desired_count

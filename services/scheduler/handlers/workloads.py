@@ -132,7 +132,7 @@ class Workloads:
             status="ACTIVE",
             created_at=now,
             desired_count=request.desired_count,
-            deployments=[rules.deployment(complete_request, reference, deployment_id, now)],
+            deployments=rules.begun(complete_request, reference, deployment_id, now),
             created_by=_WHO,
             request=complete_request,
             tags=request.tags,

@@ -92,7 +92,7 @@ def test_what_changes_the_tasks_begins_a_deployment(changes, definition, force):
     [
         ({"schedulingStrategy": "DAEMON", "desiredCount": 1}, "InvalidParameterException"),
         ({"loadBalancers": [{}]}, "UnsupportedFeatureException"),
-        ({"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, "UnsupportedFeatureException"),
+        ({"deploymentController": {"type": "CODE_DEPLOY"}}, "UnsupportedFeatureException"),
         ({"deploymentConfiguration": {"maximumPercent": 100}}, "InvalidParameterException"),
         ({"desiredCount": -1}, "InvalidParameterException"),
     ],

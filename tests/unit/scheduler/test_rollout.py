@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.scheduler.decisions.backoff import BackoffRules, Member
-from services.scheduler.decisions.rollout import bounds, decide, limits_of, threshold, unbalanced
+from services.scheduler.decisions.rollback import threshold
+from services.scheduler.decisions.rollout import bounds, decide, limits_of, unbalanced
 from tests.builders.ecs import deployment, service
 
 RULES = BackoffRules(base_s=1.0, limit_s=60.0, settled_s=10.0)

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from contracts.records.scheduler import Service
-from services.scheduler.decisions.rollout import rolled_back
+from services.scheduler.decisions.rollback import rolled_back
 from services.scheduler.decisions.rollouts import recorded
 from tests.builders.ecs import deployment, service
 

@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
+from contracts.records.monitor import METRIC_ALARM
 from contracts.records.scheduler import (
     CAPACITY_PROVIDER,
     CLUSTER,
@@ -30,7 +31,7 @@ from contracts.records.scheduler import (
     TaskDefinition,
 )
 from contracts.subjects import HEARTBEATS
-from services.scheduler.decisions import life
+from services.scheduler.decisions import life, rollback
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
 from services.scheduler.decisions.names import container_instance_id
@@ -66,6 +67,7 @@ class World:
         self.nodes: Table[Node]
         self.statuses: Table[TaskStatus]
         self._agents: View
+        self._monitor: View
         self._heartbeats: Subscription | None = None
         self._heard: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, Candidate]] = {}
@@ -86,6 +88,7 @@ class World:
         world = cls(bus, clock, settings)
         world.store = await Store.open(bus, KINDS, listen=world._changed)
         world._agents = await View.open(bus, NODE, TASK_STATUS, listen=world._changed)
+        world._monitor = await View.open(bus, METRIC_ALARM, listen=world._changed)
         world.clusters = world.store.table(CLUSTER)
         world.definitions = world.store.table(TASK_DEFINITION)
         world.tasks = world.store.table(TASK)
@@ -106,6 +109,7 @@ class World:
         if self._heartbeats is not None:
             await self._heartbeats.unsubscribe()
         await self._agents.close()
+        await self._monitor.close()
         await self.store.close()
 
     def listen(self, listener: Callable[[Change], None]) -> None:
@@ -333,6 +337,13 @@ class World:
             leaving = self.draining(account, region, cluster, task.node)
             members.append(life.member(task, status, checked[task.task_definition], leaving=leaving))
         return members
+
+    def triggered(self, service: Service) -> tuple[str, ...]:
+        """The alarms that fail the service's deployment."""
+        names = rollback.watched(service)
+        table = self._monitor.table(METRIC_ALARM)
+        found = (table.record(service.account, service.region, name) for name in names)
+        return rollback.triggered(service, [alarm for alarm in found if alarm is not None])
 
     def definition_of(self, task: Task) -> TaskDefinition | None:
         """The task definition of a task."""
