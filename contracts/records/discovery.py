@@ -59,6 +59,8 @@ class Instance(msgspec.Struct, kw_only=True, frozen=True):
     """An instance of a service. health: HEALTHY | UNHEALTHY (as it was told), UNKNOWN without a health check.
 
     `owner` is empty for one that somebody registered; `ecs/<cluster>/<service>` for a task, registered by discovery.
+    While an ECS service's traffic is shared between its deployments, `group` is the task's deployment and `weight` the
+    percent that all instances of the group get together.
     """
 
     account: str
@@ -70,6 +72,8 @@ class Instance(msgspec.Struct, kw_only=True, frozen=True):
     health: str = "UNKNOWN"
     owner: str = ""
     creator_request_id: str = ""
+    group: str = ""
+    weight: float | None = None
 
 
 class Operation(msgspec.Struct, kw_only=True, frozen=True):

@@ -19,30 +19,38 @@ from contracts.rpc.discovery import ProvidedName, ProvideName, RemovedName, Remo
 from services.discovery.adapters.world import World
 from services.discovery.decisions import names, wire
 from services.discovery.decisions.instances import first_health, invalid
+from services.discovery.decisions.registries import Registration
 
 OPERATIONS_KEPT = 1000
 
 
+def has(instance: Instance) -> tuple[dict[str, str], str, float | None, str]:
+    """What registering an instance gives it: a Registration's members, and its owner."""
+    return (instance.attributes, instance.group, instance.weight, instance.owner)
+
+
 async def register(
-    world: World, service: DiscoveryService, instance_id: str, attributes: dict[str, str], *, owner: str = "",
+    world: World, service: DiscoveryService, instance_id: str, wants: Registration, *, owner: str = "",
     request_id: str = "",
 ) -> Instance:  # fmt: skip
-    """Register an instance, or give it these attributes. No write when it has them already."""
+    """Register an instance, or make it what it is to be. No write when it is that already."""
     now = world.clock()
 
     def change(old: Instance | None) -> Instance:
-        if old is not None and (old.attributes, old.owner) == (attributes, owner):
+        if old is not None and has(old) == (*wants, owner):
             return old
         return Instance(
             account=service.account,
             region=service.region,
             service_id=service.id,
             id=instance_id,
-            attributes=attributes,
+            attributes=wants.attributes,
             registered_at=old.registered_at if old is not None else now,
-            health=first_health(service, attributes, old),
+            health=first_health(service, wants.attributes, old),
             owner=owner,
             creator_request_id=request_id,
+            group=wants.group,
+            weight=wants.weight,
         )
 
     key = (service.account, service.region, service.id, instance_id)

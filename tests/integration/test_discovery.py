@@ -334,12 +334,16 @@ class Ecs:
         await self.store.put(SERVICE, self.service, "service.created.v1")
         return self
 
-    async def run(self, name, address, last_status="RUNNING"):
-        task = ecs.task(name, service="web", zone="us-east-1a")
+    async def run(self, name, address, last_status="RUNNING", deployment=""):
+        task = ecs.task(name, service="web", zone="us-east-1a", deployment=deployment)
         if self.store.table(TASK).record(*TASK.key_of(task)) is None:
             await self.store.put(TASK, task, "task.placed.v1")
         status = ecs.status(task, last_status, network=NetworkInterface(private_ipv4=address))
         await self.agent.put(TASK_STATUS, status, "task.changed.v1")
+
+    async def shift(self, **weights):
+        deployments = [ecs.deployment(name, weight=weight) for name, weight in weights.items()]
+        await self.store.put(SERVICE, replace(self.service, deployments=deployments), "service.progressed.v1")
 
     async def drop_registry(self):
         await self.store.put(SERVICE, replace(self.service, request={}), "service.updated.v1")
@@ -376,6 +380,35 @@ async def test_tasks_of_a_service_are_in_the_dns_from_running_to_stopped(cloud_m
     await platform.drop_registry()
     await until(lambda: addresses())
     await platform.close()
+
+
+async def test_traffic_that_shifts_shifts_in_the_dns_and_in_what_is_discovered(cloud_map, nats_platform):
+    service = await cloud_map.service(await cloud_map.namespace())
+    platform = await Ecs.open(nats_platform, service["Arn"])
+    await platform.shift(blue=100.0, green=0.0)
+    await platform.run("b1", "10.0.0.1", deployment="blue")
+    await platform.run("g1", "10.0.0.2", deployment="green")
+
+    async def answers():
+        return [tuple((await cloud_map.ask("backend.shop.local")).data()) for _ in range(20)]
+
+    async def discovered():
+        found = await cloud_map("discover_instances", NamespaceName="shop.local", ServiceName="backend")
+        return sorted(i["InstanceId"] for i in found["Instances"])
+
+    await until(lambda: answers_are(answers, {("10.0.0.1",)}))
+    assert await discovered() == ["b1"]
+    await platform.shift(blue=50.0, green=50.0)
+    await until(lambda: answers_are(answers, {("10.0.0.1",), ("10.0.0.2",)}))
+    assert await discovered() == ["b1", "g1"]
+    await platform.shift(blue=0.0, green=100.0)
+    await until(lambda: answers_are(answers, {("10.0.0.2",)}))
+    assert await discovered() == ["g1"]
+    await platform.close()
+
+
+async def answers_are(answers, wanted):
+    return set(await answers()) == wanted
 
 
 async def test_what_happened_to_tasks_while_discovery_was_away_is_made_up_for(stage, cloud_map, nats_platform):

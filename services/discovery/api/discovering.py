@@ -7,7 +7,7 @@ import random
 from contracts.aws import servicediscovery as sd
 from contracts.records.discovery import DiscoveryService, Namespace
 from services.discovery.api.base import CloudMapBase
-from services.discovery.decisions.instances import discovered
+from services.discovery.decisions.instances import discovered, drawn
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -17,10 +17,12 @@ MOST = 100
 class Discovering(CloudMapBase):
     """What clients ask that don't ask the DNS."""
 
+    _chance = random.Random()
+
     async def discover_instances(
         self, context: RequestContext, request: sd.DiscoverInstancesRequest
     ) -> sd.DiscoverInstancesResponse:
-        """The instances that match, in any order. Without a HealthStatus: the healthy ones, or else all."""
+        """The instances that match, in a drawn order. Without a HealthStatus: the healthy ones, or else all."""
         namespace, service = self._named(context, request.namespace_name, request.service_name)
         found = discovered(
             self.instances_of(service),
@@ -28,7 +30,6 @@ class Discovering(CloudMapBase):
             request.optional_parameters or {},
             request.health_status,
         )
-        random.shuffle(found)
         shapes = [
             sd.HttpInstanceSummary(
                 instance_id=i.id,
@@ -37,7 +38,7 @@ class Discovering(CloudMapBase):
                 health_status=i.health,  # type: ignore[arg-type]
                 attributes=i.attributes,
             )
-            for i in found[: request.max_results or MOST]
+            for i in drawn(found, self._chance)[: request.max_results or MOST]
         ]
         return sd.DiscoverInstancesResponse(instances=shapes, instances_revision=self.world.revision(service))
 

@@ -7,6 +7,7 @@ from contracts.records.discovery import INSTANCE
 from services.discovery.api.base import CloudMapBase
 from services.discovery.decisions import names
 from services.discovery.decisions.instances import check
+from services.discovery.decisions.registries import Registration
 from services.discovery.handlers import deregister, register, tell_health, tell_operation
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -29,7 +30,7 @@ class Instances(CloudMapBase):
                 self.world,
                 service,
                 request.instance_id,
-                request.attributes,
+                Registration(request.attributes),
                 request_id=request.creator_request_id or "",
             )
         operation = await self._told(context, "REGISTER_INSTANCE", service.id, request.instance_id)

@@ -7,6 +7,8 @@ so it does not matter what was missed while discovery was away.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import structlog
 
@@ -15,8 +17,8 @@ from contracts.records.agent import TASK_STATUS
 from contracts.records.discovery import DISCOVERY_SERVICE
 from contracts.records.scheduler import SERVICE, TASK
 from services.discovery.adapters.world import World
-from services.discovery.decisions.registries import owner_of, registry_ids, wanted
-from services.discovery.handlers import deregister, register
+from services.discovery.decisions.registries import Registration, owner_of, registry_ids, wanted
+from services.discovery.handlers import deregister, has, register
 from services.shared import telemetry
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict
@@ -109,30 +111,28 @@ class RegistriesController:
             self._wake.set()
 
     async def _reconcile(self, key: Key) -> None:
-        """One write for each instance that is not as it should be, all at once."""
+        """One write for each instance that is not as it should be: first all that come in, then all that go, so that a
+        name does not lose its last instance before it has the next one."""
         world, (account, region, cluster, name) = self._world, key
         owner = owner_of(cluster, name)
         target = wanted(world.ecs_services.record(*key), world.members(key))
-        work = []
-        for instance in world.owned(account, region, owner):
-            if instance[2:] not in target:
-                work.append(self._take_out(key, instance))
-        for (service_id, task_id), attributes in target.items():
+        coming = []
+        for (service_id, task_id), wants in target.items():
             current = world.instances.record(account, region, service_id, task_id)
-            if current is None or (current.attributes, current.owner) != (attributes, owner):
-                work.append(self._bring_in(key, service_id, task_id, attributes))
-        failed = [e for e in await asyncio.gather(*work, return_exceptions=True) if isinstance(e, BaseException)]
-        if failed:
-            raise failed[0]
+            if current is None or has(current) != (*wants, owner):
+                coming.append(self._bring_in(key, service_id, task_id, wants))
+        await _all(coming)
+        gone = [instance for instance in world.owned(account, region, owner) if instance[2:] not in target]
+        await _all([self._take_out(key, instance) for instance in gone])
 
-    async def _bring_in(self, key: Key, service_id: str, task_id: str, attributes: dict[str, str]) -> None:
+    async def _bring_in(self, key: Key, service_id: str, task_id: str, wants: Registration) -> None:
         service = self._world.services.record(*key[:2], service_id)
         if service is None:
             log.warning("registry.missing", service_id=service_id, cluster=key[2], name=key[3], task=task_id)
             return  # looked at again when it is created
         told = {"service_id": service_id, "instance": task_id, "cluster": key[2], "service": key[3]}
         with telemetry.continued("discovery.register", self._world.task_trace(key, task_id), **told):
-            await register(self._world, service, task_id, attributes, owner=owner_of(*key[2:]))
+            await register(self._world, service, task_id, wants, owner=owner_of(*key[2:]))
 
     async def _take_out(self, key: Key, instance: Key) -> None:
         told = {"service_id": instance[2], "instance": instance[3], "cluster": key[2], "service": key[3]}
@@ -140,3 +140,10 @@ class RegistriesController:
         entry = self._world.instances.get(*instance)
         with telemetry.continued("discovery.deregister", trace or (entry.trace if entry else None), **told):
             await deregister(self._world, instance)
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at once; then raise the first of what went wrong."""
+    failed = [e for e in await asyncio.gather(*work, return_exceptions=True) if isinstance(e, BaseException)]
+    if failed:
+        raise failed[0]

@@ -13,6 +13,8 @@ from services.discovery.decisions.zones import Node, Records, Zone, Zones
 
 MOST = 8
 FORMS = 16
+SHARED_FORMS = 200
+"""Of which a group with half a percent of the traffic has one."""
 KEPT = 4096
 CHAIN = 8
 _TCP = 65535
@@ -102,6 +104,8 @@ class Answers:
 
     def _choices(self, records: Records) -> list[tuple[bytes, ...]]:
         """Which records, in which order: one each (WEIGHTED), all in every rotation, or eight drawn of many."""
+        if records.shares:
+            return self._shared(records)
         data = list(records.data)
         if records.single:
             self._chance.shuffle(data)
@@ -110,3 +114,15 @@ class Answers:
             self._chance.shuffle(data)
             return [tuple(data[n:] + data[:n]) for n in range(len(data))]
         return [tuple(self._chance.sample(data, MOST)) for _ in range(FORMS)]
+
+    def _shared(self, records: Records) -> list[tuple[bytes, ...]]:
+        """As `_choices`, for traffic that is shared: as many of the forms are of a group as it is to have of the
+        traffic, at least one, in an order that is drawn."""
+        whole = sum(weight for weight, _ in records.shares)
+        forms = []
+        for weight, data in records.shares:
+            own = self._choices(records._replace(data=data, shares=()))
+            count = max(1, round(SHARED_FORMS * weight / whole))
+            forms += [own[n % len(own)] for n in range(count)]
+        self._chance.shuffle(forms)
+        return forms

@@ -6,7 +6,10 @@ https://docs.aws.amazon.com/cloud-map/latest/api/API_DiscoverInstances.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from contracts.records.discovery import DiscoveryService, DnsRecord, Instance
 from services.discovery.decisions import wire
@@ -97,3 +100,15 @@ def discovered(
         case "ALL":
             return found
     return healthy(found)
+
+
+def drawn(instances: Sequence[Instance], chance: random.Random) -> list[Instance]:
+    """The instances in an order that is drawn: who takes the first one takes one of a group as often as the group is to
+    have of the traffic."""
+    sizes = Counter((i.owner, i.group) for i in instances)
+
+    def weight(of: Instance) -> float:
+        return (100.0 if of.weight is None else of.weight) / sizes[of.owner, of.group]
+
+    # Efraimidis and Spirakis: sorted so, the first is drawn with a chance in proportion to its weight, and so on.
+    return sorted(instances, key=lambda i: -math.log(1.0 - chance.random()) / weight(i))

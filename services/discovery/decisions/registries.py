@@ -21,6 +21,14 @@ class Member(NamedTuple):
     ports: Mapping[str, list[int]]
 
 
+class Registration(NamedTuple):
+    """What an instance of a task has; group and weight as in the record."""
+
+    attributes: dict[str, str]
+    group: str = ""
+    weight: float | None = None
+
+
 def owner_of(cluster: str, service: str) -> str:
     """The `owner` of the instances that an ECS service has."""
     return f"ecs/{cluster}/{service}"
@@ -82,10 +90,26 @@ def _port(ports: Mapping[str, list[int]], registry: Mapping[str, Any]) -> int | 
     return next(iter(of_container), None) or next((p for each in ports.values() for p in each), None)
 
 
-def wanted(service: Service | None, members: Iterable[Member]) -> dict[tuple[str, str], dict[str, str]]:
-    """(Cloud Map service, task) -> attributes of every instance that should be registered."""
+def shares(service: Service) -> dict[str, float] | None:
+    """The percent of the traffic that each of the deployments has that have any; None when nobody directs it."""
+    if all(d.weight is None for d in service.deployments):
+        return None
+    return {d.id: d.weight for d in service.deployments if d.weight}
+
+
+def wanted(service: Service | None, members: Iterable[Member]) -> dict[tuple[str, str], Registration]:
+    """(Cloud Map service, task) -> what every instance is that should be registered. Tasks of a deployment that is to
+    get no traffic are none."""
     registries = registry_ids(service)
-    if not registries:
+    if service is None or not registries:
         return {}
-    serving = [m for m in members if in_service(m)]
-    return {(found, m.task.id): attributes(m, registry) for found, registry in registries for m in serving}
+    given = shares(service)
+    found = {}
+    for member in members:
+        deployment = member.task.deployment
+        if not in_service(member) or (given is not None and deployment not in given):
+            continue
+        group, weight = (deployment, given[deployment]) if given is not None and len(given) > 1 else ("", None)
+        for service_id, registry in registries:
+            found[service_id, member.task.id] = Registration(attributes(member, registry), group, weight)
+    return found

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/cloud-map/latest/api/API_DnsRecord.html
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -18,11 +18,15 @@ SERVICE_KEY = tuple[str, str, str]
 
 
 class Records(NamedTuple):
-    """The data of all records of a name and type. `single`: one of them an answer (WEIGHTED), else up to eight."""
+    """The data of all records of a name and type. `single`: one of them an answer (WEIGHTED), else up to eight.
+
+    With `shares` each answer has the data of one of them: (percent, data).
+    """
 
     ttl: int
     data: tuple[bytes, ...]
     single: bool = False
+    shares: tuple[tuple[float, tuple[bytes, ...]], ...] = ()
 
 
 Node = dict[int, Records]
@@ -52,14 +56,30 @@ def names_of(namespace: Namespace, service: DiscoveryService, instances: Iterabl
     found: dict[bytes, Node] = {}
     shown = healthy(instances)
     for kind, ttl in ttls.items():
-        data = [d for i in shown if (d := _data(kind, i, own)) is not None]
+        data = _unique(kind, shown, own)
         if data:
-            unique = tuple(dict.fromkeys(data))
-            found.setdefault(own, {})[kind] = Records(ttl, unique, service.routing_policy == "WEIGHTED")
+            single = service.routing_policy == "WEIGHTED"
+            found.setdefault(own, {})[kind] = Records(ttl, data, single, _shares(kind, shown, own))
     if wire.SRV in ttls:
         for instance in shown:
             _add_target(found, instance, own, ttls)
     return found
+
+
+def _unique(kind: int, instances: Iterable[Instance], own: bytes) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(d for i in instances if (d := _data(kind, i, own)) is not None))
+
+
+def _shares(kind: int, instances: Iterable[Instance], own: bytes) -> tuple[tuple[float, tuple[bytes, ...]], ...]:
+    """The groups that the traffic is shared between; none when it is not. Instances without a weight are a group with
+    as much as a whole service that shares its own."""
+    groups: defaultdict[tuple[str, str, float], list[Instance]] = defaultdict(list)
+    for each in instances:
+        key = ("", "", 100.0) if each.weight is None else (each.owner, each.group, each.weight)
+        groups[key].append(each)
+    shares = ((weight, _unique(kind, found, own)) for (_, _, weight), found in groups.items())
+    given = tuple((weight, data) for weight, data in shares if data)
+    return given if len(given) > 1 else ()
 
 
 def _add_target(found: dict[bytes, Node], instance: Instance, own: bytes, ttls: Mapping[int, int]) -> None:

@@ -1,13 +1,16 @@
 """Which tasks are instances, and with which attributes."""
 
+import random
+from collections import Counter
+
 import pytest
 from msgspec.structs import replace
 
 from contracts.records.agent import NetworkInterface
 from contracts.records.discovery import DiscoveryService, DnsRecord, Instance
 from services.discovery.decisions import registries
-from services.discovery.decisions.instances import check, discovered
-from services.discovery.decisions.registries import Member
+from services.discovery.decisions.instances import check, discovered, drawn
+from services.discovery.decisions.registries import Member, Registration
 from services.shared.errors import AwsError
 from tests.builders import ecs
 
@@ -35,7 +38,7 @@ def member(last_status: str = "RUNNING", *, checked: bool = False, health: str =
 
 
 def test_a_running_task_is_an_instance_with_its_address_and_whereabouts():
-    assert registries.wanted(registered(), [member()]) == {("srv-1", "t1"): ATTRIBUTES}
+    assert registries.wanted(registered(), [member()]) == {("srv-1", "t1"): Registration(ATTRIBUTES)}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,9 @@ def test_a_task_that_does_not_serve_is_no_instance(out):
 
 
 def test_a_task_with_a_health_check_is_an_instance_once_it_is_healthy():
-    assert registries.wanted(registered(), [member(checked=True, health="HEALTHY")]) == {("srv-1", "t1"): ATTRIBUTES}
+    assert registries.wanted(registered(), [member(checked=True, health="HEALTHY")]) == {
+        ("srv-1", "t1"): Registration(ATTRIBUTES)
+    }
 
 
 def test_a_service_without_a_registry_or_that_is_gone_has_no_instances():
@@ -65,11 +70,29 @@ def test_a_service_without_a_registry_or_that_is_gone_has_no_instances():
 
 
 @pytest.mark.parametrize(
+    ("blue", "green", "found"),
+    [
+        (None, None, {"t1": ("", None), "t2": ("", None)}),
+        (100.0, 0.0, {"t1": ("", None)}),
+        (95.0, 5.0, {"t1": ("blue", 95.0), "t2": ("green", 5.0)}),
+        (0.0, 100.0, {"t2": ("", None)}),
+    ],
+)
+def test_tasks_of_a_deployment_without_traffic_are_no_instances_and_the_others_share_it(blue, green, found):
+    of = registered()
+    deployments = [ecs.deployment("green", weight=green), ecs.deployment("blue", weight=blue, status="ACTIVE")]
+    one, two = member(deployment="blue"), member(deployment="green")
+    two = two._replace(task=replace(two.task, id="t2"))
+    wanted = registries.wanted(replace(of, deployments=deployments), [one, two])
+    assert {task: (r.group, r.weight) for (_, task), r in wanted.items()} == found
+
+
+@pytest.mark.parametrize(
     ("registry", "port"),
     [({"port": 7000}, "7000"), ({"containerName": "web", "containerPort": 9090}, "9090"), ({}, "8080")],
 )
 def test_the_port_is_the_registry_s_or_the_first_of_the_task(registry, port):
-    (attributes,) = registries.wanted(registered(**registry), [member()]).values()
+    ((attributes, *_),) = registries.wanted(registered(**registry), [member()]).values()
     assert attributes["AWS_INSTANCE_PORT"] == port
 
 
@@ -116,3 +139,14 @@ def test_attributes_that_make_no_record_are_refused(attributes):
     with pytest.raises(AwsError) as refused:
         check(service, attributes)
     assert refused.value.code == "InvalidInput"
+
+
+def test_the_first_of_the_discovered_instances_is_of_a_group_as_often_as_its_share_says():
+    def of(name: str, group: str, weight: float) -> Instance:
+        return replace(instance(name), owner="ecs/main/web", group=group, weight=weight)
+
+    found = [of("b1", "blue", 75.0), of("b2", "blue", 75.0), of("b3", "blue", 75.0), of("g1", "green", 25.0)]
+    chance = random.Random(1)
+    firsts = Counter(drawn(found, chance)[0].group for _ in range(4000))
+    assert firsts["green"] == pytest.approx(1000, abs=100)
+    assert sorted(i.id for i in drawn(found, chance)) == ["b1", "b2", "b3", "g1"]

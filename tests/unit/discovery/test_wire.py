@@ -4,6 +4,7 @@ import random
 import struct
 
 import pytest
+from msgspec.structs import replace
 
 from contracts.records.discovery import DiscoveryService, DnsRecord, Instance, Namespace
 from services.discovery.decisions import wire
@@ -77,6 +78,26 @@ def test_a_weighted_service_answers_with_one_of_its_instances_at_a_time():
     found = [asked(of, "backend.shop.local").data() for _ in range(6)]
     assert {len(each) for each in found} == {1}
     assert {each[0] for each in found} == {"10.0.0.1", "10.0.0.2"}
+
+
+@pytest.mark.parametrize("routing", ["MULTIVALUE", "WEIGHTED"])
+def test_answers_are_of_one_group_each_as_often_as_its_share_of_the_traffic_says(routing):
+    blue = [replace(instance(n), owner="ecs/main/web", group="blue", weight=95.0) for n in range(3)]
+    green = [replace(instance(9), owner="ecs/main/web", group="green", weight=5.0)]
+    of = answers((service("A", routing=routing), [*blue, *green]))
+    found = [tuple(sorted(asked(of, "backend.shop.local").data())) for _ in range(400)]
+    assert found.count(("10.0.0.10",)) == 20
+    others = [one for one in found if one != ("10.0.0.10",)]
+    each = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    if routing == "MULTIVALUE":
+        assert set(others) == {tuple(each)}
+    else:
+        assert [others.count((one,)) for one in each] == [128, 126, 126]
+
+
+def test_instances_of_one_group_alone_are_answered_as_any():
+    of = answers((service("A"), [replace(instance(n), group="blue", weight=95.0) for n in range(2)]))
+    assert sorted(asked(of, "backend.shop.local").data()) == ["10.0.0.1", "10.0.0.2"]
 
 
 def test_unhealthy_instances_are_left_out_unless_all_are():
