@@ -88,7 +88,7 @@ class Flow:
         self.ecs.register_task_definition(**{**definition, "family": self.name})
         return self.image(version).digest
 
-    def create(self) -> None:
+    def create(self, **members: Any) -> None:
         """The Cloud Map service, and the ECS service that is registered there."""
         cloud_map = Patient(self.platform.client("servicediscovery", inject_host_prefix=False))
         (namespace,) = (n for n in cloud_map.list_namespaces()["Namespaces"] if n["Name"] == NAMESPACE)
@@ -101,11 +101,18 @@ class Flow:
             desiredCount=COUNT,
             serviceRegistries=[{"registryArn": service["Arn"]}],
             **FARGATE,
+            **members,
         )
 
-    def update(self) -> None:
+    def update(self, **members: Any) -> None:
         """Roll the newest version out."""
-        self.ecs.update_service(cluster=CLUSTER, service=self.name, taskDefinition=self.name)
+        self.ecs.update_service(cluster=CLUSTER, service=self.name, taskDefinition=self.name, **members)
+
+    def deployment(self) -> dict[str, Any]:
+        """The newest service deployment."""
+        found = self.ecs.describe_services(cluster=CLUSTER, services=[self.name])["services"][0]
+        arns = [found["currentServiceDeployment"]]
+        return self.ecs.describe_service_deployments(serviceDeploymentArns=arns)["serviceDeployments"][0]
 
     def tasks(self, status: str = "RUNNING") -> list[dict[str, Any]]:
         """Those that are wanted to be in this status."""

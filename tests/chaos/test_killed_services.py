@@ -133,6 +133,45 @@ def test_a_scheduler_that_stalls_while_another_takes_over_does_nothing_twice(pla
         second.kill()
 
 
+@pytest.mark.parametrize("ends", ["CONTINUE", "ROLLBACK"])
+def test_a_scheduler_killed_at_each_stage_of_a_shift_is_followed_by_one_that_goes_on(platform, ends):
+    stages = ["PRE_SCALE_UP", "POST_SCALE_UP", "PRE_PRODUCTION_TRAFFIC_SHIFT", "POST_PRODUCTION_TRAFFIC_SHIFT"]
+    flow = Flow(platform, f"shifted-{ends.lower()}")
+    flow.push("1")
+    linear = {"strategy": "LINEAR", "linearConfiguration": {"stepPercent": 50.0, "stepBakeTimeInMinutes": 0}}
+    flow.create(deploymentConfiguration=linear)
+    flow.completed()
+    until(lambda: flow.deployment()["status"] == "SUCCESSFUL", 60)
+    with asked_all_the_time(flow.served) as answers:
+        flow.push("2")
+        pauses = [{"targetType": "PAUSE", "lifecycleStages": stages}]
+        flow.update(deploymentConfiguration={**linear, "lifecycleHooks": pauses})
+        passed, paused = (
+            [],
+            lambda: [
+                h["hookId"] for h in flow.deployment()["lifecycleHookDetails"] if h["status"] == "AWAITING_ACTION"
+            ],
+        )
+        while len(passed) < 5:
+            (hook,) = until(lambda: [h for h in paused() if h not in passed], 60, every=0.05)
+            passed.append(hook)
+            platform["scheduler"].kill()
+            platform.restart("scheduler")
+            action = ends if len(passed) == 5 else "CONTINUE"
+            arn = flow.deployment()["serviceDeploymentArn"]
+            flow.ecs.continue_service_deployment(serviceDeploymentArn=arn, hookId=hook, action=action)
+            if len(passed) % 2:
+                platform["scheduler"].kill()
+                platform.restart("scheduler")
+        flow.version = "2" if ends == "CONTINUE" else "1"
+        flow.completed()
+    told = [answer if isinstance(answer, list) else [repr(answer)] for answer in answers]
+    pages = {page for answer in told for page in answer or ["nobody"]}
+    assert pages <= {f"{flow.name} 1", f"{flow.name} 2"}
+    assert flow.happened("task.placed.v1") == {"task.placed.v1": {1: 2 * COUNT}}
+    flow.ecs.delete_service(cluster=CLUSTER, service=flow.name, force=True)
+
+
 def test_the_tasks_of_a_node_that_stalls_move_and_its_agent_ends_them_when_it_goes_on(platform, served):
     lost = {t["taskArn"].rpartition("/")[2] for t in served.tasks() if t["availabilityZone"] == NODES["agent-b"]}
     platform["agent-b"].stall()

@@ -92,7 +92,7 @@ def test_answers_are_of_one_group_each_as_often_as_its_share_of_the_traffic_says
     if routing == "MULTIVALUE":
         assert set(others) == {tuple(each)}
     else:
-        assert [others.count((one,)) for one in each] == [128, 126, 126]
+        assert sorted(others.count((one,)) for one in each) == [126, 126, 128]
 
 
 def test_instances_of_one_group_alone_are_answered_as_any():
