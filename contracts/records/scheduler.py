@@ -159,6 +159,29 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     alarms: list[str] = []
 
 
+class TaskSet(msgspec.Struct, kw_only=True, frozen=True):
+    """A version of a service whose deployments somebody else controls. status: PRIMARY | ACTIVE | DRAINING.
+
+    `id` is `ecs-svc/<digits>`, and what its tasks have as deployment; `scale` the percent of the desired count that it
+    is to have.
+    """
+
+    id: str
+    status: str
+    task_definition: str
+    scale: float
+    created_at: float
+    updated_at: float
+    external_id: str = ""
+    launch_type: str = ""
+    capacity_provider_strategy: list[dict[str, Any]] = []
+    platform_version: str | None = None
+    network_configuration: dict[str, Any] = {}
+    service_registries: list[dict[str, Any]] = []
+    tags: dict[str, str] = {}
+    client_token: str = ""
+
+
 class Rollout(msgspec.Struct, kw_only=True, frozen=True):
     """The story of one deployment, kept when it is over (ECS: a service deployment with its target revision).
 
@@ -196,7 +219,8 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
     """A service. status: ACTIVE | DRAINING | INACTIVE.
 
     `request` is CreateService as it came, with what UpdateService changed since. `events` newest first, at most 100.
-    `steady` says that the steady-state event was told for what is now wanted. `rollouts` newest first.
+    `steady` says that the steady-state event was told for what is now wanted. `rollouts` newest first. With the
+    deployment controller EXTERNAL it has `task_sets` and no deployments.
     """
 
     account: str
@@ -213,6 +237,7 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
     steady: bool = False
     tags: dict[str, str] = {}
     rollouts: list[Rollout] = []
+    task_sets: list[TaskSet] = []
 
 
 class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from contracts.aws import ecs
 from contracts.records.agent import ContainerStatus, Node, TaskStatus
-from contracts.records.scheduler import Deployment, Service, Task
+from contracts.records.scheduler import Deployment, Service, Task, TaskSet
 from services.shared.aws.context import RequestContext
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
@@ -79,6 +79,12 @@ def deployment(deployment_id: str = "d1", **members: Any) -> Deployment:
         **members,
     }
     return Deployment(id=deployment_id, **given)
+
+
+def task_set(set_id: str = "s1", **members: Any) -> TaskSet:
+    """A task set of all that is wanted."""
+    given = {"status": "ACTIVE", "task_definition": "web:1", "scale": 100.0, "created_at": 1.0, "updated_at": 1.0}
+    return TaskSet(id=set_id, **{**given, **members})
 
 
 def service(desired: int, *deployments: Deployment, minimum: int = 100, maximum: int = 200, **members: Any) -> Service:

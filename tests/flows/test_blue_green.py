@@ -169,3 +169,34 @@ def test_a_canary_gets_its_share_of_the_traffic_until_it_is_told_to_go(platform,
     ecs.stop_service_deployment(serviceDeploymentArn=arn, stopType="ROLLBACK")
     until(lambda: status(ecs, arn) == "ROLLBACK_SUCCESSFUL", 60)
     until(lambda: set(served(platform, 4)) == {"blue"})
+
+
+def test_two_task_sets_run_side_by_side_and_are_found_by_their_external_ids(platform, ecs, registry):
+    of = {"cluster": CLUSTER, "service": "sets"}
+    controller = {"type": "EXTERNAL"}
+    ecs.create_service(cluster=CLUSTER, serviceName="sets", desiredCount=2, deploymentController=controller)
+    for colour, percent in (("blue", 100.0), ("green", 50.0)):
+        scale = {"value": percent, "unit": "PERCENT"}
+        found = {"serviceRegistries": [{"registryArn": registry}], "externalId": colour}
+        ecs.create_task_set(**of, taskDefinition=colour, scale=scale, **found, **FARGATE)
+
+    def sets() -> dict[str, tuple[int, str]]:
+        told = ecs.describe_task_sets(**of)["taskSets"]
+        return {s["externalId"]: (s["runningCount"], s["stabilityStatus"]) for s in told}
+
+    def found(colour: str) -> int:
+        cloud_map = platform.client("servicediscovery", inject_host_prefix=False)
+        wanted = {"ECS_TASK_SET_EXTERNAL_ID": colour}
+        where = {"NamespaceName": "colours.local", "ServiceName": "shop", "QueryParameters": wanted}
+        return len(cloud_map.discover_instances(**where)["Instances"])
+
+    until(lambda: sets() == {"blue": (2, "STEADY_STATE"), "green": (1, "STEADY_STATE")}, 60)
+    until(lambda: (found("blue"), found("green")) == (2, 1))
+    green = next(s for s in ecs.describe_task_sets(**of)["taskSets"] if s["externalId"] == "green")
+    ecs.update_service_primary_task_set(**of, primaryTaskSet=green["taskSetArn"])
+    blue = next(s for s in ecs.describe_task_sets(**of)["taskSets"] if s["externalId"] == "blue")
+    assert ecs.delete_task_set(**of, taskSet=blue["id"], force=True)["taskSet"]["status"] == "DRAINING"
+    until(lambda: sets() == {"green": (1, "STEADY_STATE")}, 60)
+    until(lambda: (found("blue"), found("green")) == (0, 1))
+    ecs.delete_service(**of, force=True)
+    ecs.get_waiter("services_inactive").wait(cluster=CLUSTER, services=["sets"], WaiterConfig={"Delay": 1})

@@ -35,10 +35,15 @@ def owner_of(cluster: str, service: str) -> str:
 
 
 def registry_ids(service: Service | None) -> list[tuple[str, Mapping[str, Any]]]:
-    """The ids of the Cloud Map services that the ECS service is to be found in, each with its registry (wire form)."""
+    """The ids of the Cloud Map services that tasks of the ECS service are to be found in, each with its registry (wire
+    form): the service's own, and those of its task sets."""
     if service is None or service.status == "INACTIVE":
         return []
-    registries = service.request.get("serviceRegistries") or []
+    sets = [registry for each in service.task_sets for registry in each.service_registries]
+    return _ids([*(service.request.get("serviceRegistries") or []), *sets])
+
+
+def _ids(registries: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(r["registryArn"].rsplit("/", 1)[-1], r) for r in registries if r.get("registryArn")]
 
 
@@ -100,16 +105,20 @@ def shares(service: Service) -> dict[str, float] | None:
 def wanted(service: Service | None, members: Iterable[Member]) -> dict[tuple[str, str], Registration]:
     """(Cloud Map service, task) -> what every instance is that should be registered. Tasks of a deployment that is to
     get no traffic are none."""
-    registries = registry_ids(service)
-    if service is None or not registries:
+    if service is None or not registry_ids(service):
         return {}
     given = shares(service)
+    sets = {s.id: s for s in service.task_sets}
+    everybody = _ids(service.request.get("serviceRegistries") or [])
     found = {}
     for member in members:
         deployment = member.task.deployment
         if not in_service(member) or (given is not None and deployment not in given):
             continue
         group, weight = (deployment, given[deployment]) if given is not None and len(given) > 1 else ("", None)
-        for service_id, registry in registries:
-            found[service_id, member.task.id] = Registration(attributes(member, registry), group, weight)
+        own = sets.get(deployment)
+        named = {"ECS_TASK_SET_EXTERNAL_ID": own.external_id} if own is not None and own.external_id else {}
+        for service_id, registry in everybody if own is None else _ids(own.service_registries):
+            told = {**attributes(member, registry), **named}
+            found[service_id, member.task.id] = Registration(told, group, weight)
     return found

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from contracts.aws import ecs
 from contracts.records.scheduler import SERVICE, Cluster, Deployment, Service, TaskDefinition
-from services.scheduler.api.base import EcsBase, wire
+from services.scheduler.api.base import wire
+from services.scheduler.api.task_sets import TaskSets
 from services.scheduler.decisions import names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.backoff import Member, history
@@ -23,6 +24,7 @@ from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
 from services.scheduler.decisions.rollouts import recorded, revision_id
 from services.scheduler.decisions.shifting import wanted_count
+from services.scheduler.decisions.task_sets import check_service, check_update, is_external
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -31,7 +33,7 @@ _OWN = ("cluster", "service", "serviceName", "tags", "forceNewDeployment")
 MAX_DESCRIBED = 10
 
 
-class Services(EcsBase):
+class Services(TaskSets):
     """CreateService and its like."""
 
     async def create_service(
@@ -42,18 +44,10 @@ class Services(EcsBase):
         name = request.service_name
         if not names.NAME.match(name):
             raise AwsError("InvalidParameterException", "Invalid service name.")
-        if request.task_definition is None:
-            raise AwsError("InvalidParameterException", "TaskDefinition can not be blank.")
         given = {k: v for k, v in wire(request).items() if k not in _OWN}
         rules.check(given, self.world.providers_of(context.account, context.region))
-        definition = self._runnable(context, request.task_definition)
-        daemon = given.get("schedulingStrategy") == "DAEMON"
-        given["deploymentConfiguration"] = rules.completed(given.get("deploymentConfiguration"), daemon=daemon)
-        given.setdefault("desiredCount", 0)
-        self._settle_capacity(cluster, given)
-        _check_fit(definition, given)
         now = self.world.clock()
-        reference = f"{definition.family}:{definition.revision}"
+        deployments = self._first(context, cluster, request, given, now)
         fresh = Service(
             account=cluster.account,
             region=cluster.region,
@@ -62,13 +56,11 @@ class Services(EcsBase):
             status="ACTIVE",
             created_at=now,
             desired_count=given["desiredCount"],
-            deployments=rules.begun(given, reference, names.new_deployment_id(), now),
+            deployments=deployments,
             created_by=context.principal_arn,
             request=given,
             tags=tags.read(request.tags),
         )
-
-        rules.check(given, self.world.providers_of(context.account, context.region))
         fresh = recorded(fresh, now)
 
         def change(old: Service | None) -> Service:
@@ -83,6 +75,31 @@ class Services(EcsBase):
 
         service = await self.world.store.update(SERVICE, SERVICE.key_of(fresh), change, "service.created.v1")
         return ecs.CreateServiceResponse(service=self._service_shape(service or fresh, with_tags=True))
+
+    def _first(
+        self,
+        context: RequestContext,
+        cluster: Cluster,
+        request: ecs.CreateServiceRequest,
+        given: dict[str, Any],
+        now: float,
+    ) -> list[Deployment]:
+        """What a new service begins with: its first deployment, or nothing where there are to be task sets. Fills in
+        what `given` (the request in wire form) leaves open."""
+        external = check_service(given)
+        daemon = given.get("schedulingStrategy") == "DAEMON"
+        given["deploymentConfiguration"] = rules.completed(given.get("deploymentConfiguration"), daemon=daemon)
+        given.setdefault("desiredCount", 0)
+        if external:
+            read(given.get("placementConstraints") or (), given.get("placementStrategy") or ())
+            return []
+        if request.task_definition is None:
+            raise AwsError("InvalidParameterException", "TaskDefinition can not be blank.")
+        definition = self._runnable(context, request.task_definition)
+        self._settle_capacity(cluster, given)
+        _check_fit(definition, given)
+        reference = f"{definition.family}:{definition.revision}"
+        return rules.begun(given, reference, names.new_deployment_id(), now)
 
     def _settle_capacity(self, cluster: Cluster, given: dict[str, Any]) -> None:
         """Launch type or strategy: the request's, else the cluster's default strategy, else EC2."""
@@ -110,6 +127,9 @@ class Services(EcsBase):
                 raise AwsError(*SERVICE_NOT_FOUND)
             if old.status != "ACTIVE":
                 raise AwsError(*SERVICE_NOT_ACTIVE)
+            if is_external(old):
+                check_update(changes)
+                return rules.updated(old, changes, None, False, deployment_id, now)
             merged = dict(changes)
             if rules.is_daemon(old) and merged.get("desiredCount") is not None:
                 rules.check({"schedulingStrategy": "DAEMON", "desiredCount": max(1, merged["desiredCount"])})
@@ -195,6 +215,9 @@ class Services(EcsBase):
         shape.pending_count = states["pending"]
         if primary is not None:
             shape.task_definition = _definition_arn(service, primary)
+        if is_external(service):
+            shape.task_sets = [self._task_set(service, each) for each in service.task_sets]
+            _show_primary(shape)
         shape.deployments = [self._deployment(service, d, members) for d in service.deployments]
         shape.events = [ecs.ServiceEvent(id=e.id, created_at=e.created_at, message=e.message) for e in service.events]
         if service.rollouts:
@@ -255,6 +278,17 @@ def _requested(service: Service, deployment: Deployment, states: Counter[str]) -
     """How many tasks a deployment is to have; one that is kept as it is, those that it has."""
     wanted = wanted_count(service, deployment)
     return states["running"] + states["pending"] if wanted is None else wanted
+
+
+def _show_primary(shape: ecs.Service) -> None:
+    """What a service's primary task set is made of is shown as the service's own."""
+    primary = next((s for s in shape.task_sets or () if s.status == "PRIMARY"), None)
+    if primary is not None:
+        for member in ("task_definition", "launch_type", "platform_version", "platform_family"):
+            setattr(shape, member, getattr(primary, member))
+        shape.network_configuration = primary.network_configuration
+        shape.service_registries = primary.service_registries
+        shape.capacity_provider_strategy = primary.capacity_provider_strategy
 
 
 def _launch_type(request: dict[str, Any]) -> str:

@@ -86,9 +86,9 @@ class CleaningController:
         account, region, family, revision = key
         reference = f"{family}:{revision}"
         world = self._world
-        used = any(t.task_definition == reference for t in world.tasks.records(account, region)) or any(
-            d.task_definition == reference for s in world.services.records(account, region) for d in s.deployments
-        )
+        services = world.services.records(account, region)
+        users = (*world.tasks.records(account, region), *(d for s in services for d in (*s.deployments, *s.task_sets)))
+        used = any(user.task_definition == reference for user in users)
         if used:
             self._planned.add((TASK_DEFINITION.name, key))
             heapq.heappush(self._due, (world.clock() + self._keep_s, TASK_DEFINITION.name, key))

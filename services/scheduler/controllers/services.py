@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from contracts.kinds import Key
 from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.monitor import METRIC_ALARM
-from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, Deployment, Service, ServiceEvent
+from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, Deployment, Service, ServiceEvent, TaskSet
 from services.scheduler.adapters import World
-from services.scheduler.decisions import daemons, life, messages, names, shifting
+from services.scheduler.decisions import daemons, life, messages, names, shifting, task_sets
 from services.scheduler.decisions.capacity import Capacity, of_launch_type, of_strategy
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.placement import Refusal, refuses
@@ -29,6 +29,7 @@ from services.scheduler.decisions.rollout import Plan, decide, rebalances, unbal
 from services.scheduler.decisions.rollouts import recorded
 from services.scheduler.decisions.services import is_daemon
 from services.scheduler.decisions.stages import goes_by_stages
+from services.scheduler.decisions.task_sets import is_external
 from services.scheduler.handlers import TaskPlan, fresh_ids, place_tasks, start_on, stop_task, write_tasks
 from services.shared import telemetry
 from services.shared.bus import Fence
@@ -189,6 +190,8 @@ class ServiceController:
     def _decide(self, service: Service) -> Plan:
         world = self._world
         members, now = world.members(*SERVICE.key_of(service)), world.clock()
+        if is_external(service):
+            return task_sets.decide(service, members, now, world.backoff)
         if is_daemon(service):
             return daemons.decide(service, members, self._daemon_nodes(service), now, world.backoff)
         alarms = world.triggered(service)
@@ -258,7 +261,7 @@ class ServiceController:
         return [messages.stopped(service.name, [s.task for s in plan.stops])]
 
     async def _start(self, service: Service, plan: Plan, wanted: str, count: int, fence: Fence) -> list[str]:
-        deployment = next(d for d in plan.deployments if d.id == wanted)
+        deployment = next(d for d in (*plan.deployments, *service.task_sets) if d.id == wanted)
         started: list[str] = []
         refusal: Refusal | None = None
         for capacity, number in self._capacities(service, deployment, count).items():
@@ -283,7 +286,7 @@ class ServiceController:
             message = messages.unplaced(service.name, names.container_instance_id(closest[0]), closest[1])
         return [] if any(event.message == message for event in service.events[:5]) else [message]
 
-    def _capacities(self, service: Service, deployment: Deployment, count: int) -> Counter[Capacity]:
+    def _capacities(self, service: Service, deployment: Deployment | TaskSet, count: int) -> Counter[Capacity]:
         chosen: Counter[Capacity] = Counter()
         strategy = deployment.capacity_provider_strategy
         if not strategy:
@@ -301,7 +304,7 @@ class ServiceController:
             chosen[capacity] += 1
         return chosen
 
-    def _task_plan(self, service: Service, deployment: Deployment, capacity: Capacity) -> TaskPlan | None:
+    def _task_plan(self, service: Service, deployment: Deployment | TaskSet, capacity: Capacity) -> TaskPlan | None:
         where = (service.account, service.region)
         family, _, revision = deployment.task_definition.rpartition(":")
         definition = self._world.definitions.record(*where, family, revision)
@@ -346,6 +349,7 @@ class ServiceController:
                 steady=plan.steady,
                 deployments=plan.deployments,
                 events=kept,
+                task_sets=old.task_sets if plan.task_sets is None else plan.task_sets,
                 desired_count=old.desired_count if plan.desired is None else plan.desired,
             )
             new = recorded(new, now)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from contracts.records.scheduler import Deployment, DeploymentStage, Service
+from contracts.records.scheduler import Deployment, DeploymentStage, Service, TaskSet
 from services.scheduler.decisions import backoff, messages, rollback
 from services.scheduler.decisions.backoff import BackoffRules, Member
 from services.scheduler.decisions.life import UNHEALTHY_REASON
@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True):
     `deployments`, `steady` and `status` are what the service is to be; `messages` its new events, oldest first.
     `wake_at` is when to decide again even if nothing happens, in seconds since the epoch. A DAEMON service starts its
     tasks on `nodes`, and wants `desired` of them. Where several deployments are kept up side by side, `others` are the
-    starts (deployment, count) of those that `starts` is not about.
+    starts (deployment, count) of those that `starts` is not about. `task_sets` are those that there are to be.
     """
 
     deployments: list[Deployment]
@@ -49,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...] = ()
     desired: int | None = None
     others: tuple[tuple[str, int], ...] = ()
+    task_sets: list[TaskSet] | None = None
 
 
 def bounds(desired: int, minimum_percent: int, maximum_percent: int) -> tuple[int, int]:

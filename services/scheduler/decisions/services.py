@@ -45,8 +45,8 @@ def check(request: Mapping[str, Any], providers: Container[str] = FARGATE_PROVID
     if request.get("schedulingStrategy") == "DAEMON":
         _check_daemon(request)
     _check_rebalancing(request)
-    if (request.get("deploymentController") or {}).get("type", "ECS") != "ECS":
-        raise _unsupported("deployment controllers other than ECS")
+    if (request.get("deploymentController") or {}).get("type") == "CODE_DEPLOY":
+        raise _unsupported("the deployment controller CODE_DEPLOY (ECS has the strategy BLUE_GREEN)")
     if (request.get("desiredCount") or 0) < 0:
         raise invalid("desiredCount must not be negative.")
     if not 0 <= (request.get("healthCheckGracePeriodSeconds") or 0) <= 2147483647:
@@ -184,6 +184,8 @@ def updated(
     if "capacityProviderStrategy" in changes:
         request.pop("launchType", None)
     desired = service.desired_count if is_daemon(service) else request.get("desiredCount", service.desired_count)
+    if not service.deployments:
+        return replace(service, request=request, desired_count=desired, steady=False)
     primary = service.deployments[0]
     rolls = force or (task_definition is not None and task_definition != primary.task_definition)
     rolls = rolls or any(request.get(m) != service.request.get(m) for m in ROLLS if m != "taskDefinition")

@@ -87,6 +87,14 @@ def test_tasks_of_a_deployment_without_traffic_are_no_instances_and_the_others_s
     assert {task: (r.group, r.weight) for (_, task), r in wanted.items()} == found
 
 
+def test_tasks_of_a_task_set_are_found_where_the_set_says_and_by_its_external_id():
+    sets = [ecs.task_set("s1", external_id="v1", service_registries=[{"registryArn": ARN}]), ecs.task_set("s2")]
+    of = replace(ecs.service(1), deployments=[], task_sets=sets)
+    one, two = member(deployment="s1"), member(deployment="s2")
+    found = registries.wanted(of, [one, two._replace(task=replace(two.task, id="t2"))])
+    assert found == {("srv-1", "t1"): Registration({**ATTRIBUTES, "ECS_TASK_SET_EXTERNAL_ID": "v1"})}
+
+
 @pytest.mark.parametrize(
     ("registry", "port"),
     [({"port": 7000}, "7000"), ({"containerName": "web", "containerPort": 9090}, "9090"), ({}, "8080")],
