@@ -95,11 +95,12 @@ def _port(ports: Mapping[str, list[int]], registry: Mapping[str, Any]) -> int | 
     return next(iter(of_container), None) or next((p for each in ports.values() for p in each), None)
 
 
-def shares(service: Service) -> dict[str, float] | None:
-    """The percent of the traffic that each of the deployments has that have any; None when nobody directs it."""
-    if all(d.weight is None for d in service.deployments):
-        return None
-    return {d.id: d.weight for d in service.deployments if d.weight}
+def shares(service: Service) -> tuple[set[str], dict[str, float]]:
+    """The deployments that are to get no traffic; and, where several share it, the percent that each of them gets."""
+    without = {d.id for d in service.deployments if d.weight == 0.0}
+    given = {d.id: d.weight for d in service.deployments if d.id not in without}
+    directed = {one: weight for one, weight in given.items() if weight is not None}
+    return without, directed if len(directed) == len(given) > 1 else {}
 
 
 def wanted(service: Service | None, members: Iterable[Member]) -> dict[tuple[str, str], Registration]:
@@ -107,15 +108,15 @@ def wanted(service: Service | None, members: Iterable[Member]) -> dict[tuple[str
     get no traffic are none."""
     if service is None or not registry_ids(service):
         return {}
-    given = shares(service)
+    without, given = shares(service)
     sets = {s.id: s for s in service.task_sets}
     everybody = _ids(service.request.get("serviceRegistries") or [])
     found = {}
     for member in members:
         deployment = member.task.deployment
-        if not in_service(member) or (given is not None and deployment not in given):
+        if not in_service(member) or deployment in without:
             continue
-        group, weight = (deployment, given[deployment]) if given is not None and len(given) > 1 else ("", None)
+        group, weight = (deployment, given[deployment]) if deployment in given else ("", None)
         own = sets.get(deployment)
         named = {"ECS_TASK_SET_EXTERNAL_ID": own.external_id} if own is not None and own.external_id else {}
         for service_id, registry in everybody if own is None else _ids(own.service_registries):

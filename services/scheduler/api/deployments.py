@@ -180,7 +180,7 @@ class Deployments(EcsBase):
             running_task_count=states["running"],
             pending_task_count=states["pending"],
         )
-        if rollout.stage and (there is None or there.weight is not None):
+        if rollout.deployment.weight is not None and (there is None or there.weight is not None):
             shape.requested_production_traffic_weight = there.weight if there is not None else 0.0
             shape.requested_test_traffic_weight = there.test_weight if there is not None else 0.0
         return shape

@@ -66,7 +66,7 @@ def failure(service: Service, history: History, alarms: tuple[str, ...], now: fl
     """Why the primary deployment has failed, if it has: its tasks, an alarm, a hook."""
     primary = service.deployments[0]
     stage = primary.stage
-    if primary.rollout_state != "IN_PROGRESS" or (stage is not None and stage.rolls_back):
+    if primary.rollout_state != "IN_PROGRESS" or (stages.goes_by_stages(primary) and stage and stage.rolls_back):
         return None
     run = hooks.failed(hooks.timed_out(stage.hooks, now)) if stage is not None else None
     if stage is not None and run is not None:
@@ -118,7 +118,8 @@ def rollback_target(service: Service) -> Deployment | None:
 def rolled_back(service: Service, failed: Deployment, target: Deployment, reason: str, now: float) -> list[Deployment]:
     """The deployments after `target` has taken the place of the primary one, which is `failed`.
 
-    Where traffic was shifted it goes home at once; after blue was told to go (CLEAN_UP), once blue is up again.
+    Where traffic was shifted it goes home at once; where blue may not be up (it was told to go, or has not got its
+    traffic back yet from a deployment before), once it is.
     """
     stage = failed.stage
     restored = replace(
@@ -131,7 +132,8 @@ def rolled_back(service: Service, failed: Deployment, target: Deployment, reason
     )
     others = [replace(failed, status="ACTIVE", stage=None), *(d for d in service.deployments[1:] if d.id != target.id)]
     if stage is None or not stages.goes_by_stages(failed):
-        return [restored, *others]
-    name = "SCALE_UP" if stage.name == "CLEAN_UP" else "PRODUCTION_TRAFFIC_SHIFT"
+        back = DeploymentStage(name="SCALE_UP", since=now, strategy="ROLLING", rolls_back=True)
+        return [replace(restored, weight=None, test_weight=None, stage=back), *others]
+    name = "SCALE_UP" if stage.name in ("CLEAN_UP", "RECONCILE_SERVICE") else "PRODUCTION_TRAFFIC_SHIFT"
     back = DeploymentStage(name=name, since=now, strategy=stage.strategy, rolls_back=True)
     return stages.entered(configuration_of(service), [restored, *others], back)

@@ -25,19 +25,22 @@ def recorded(service: Service, now: float) -> Service:
 
 def _brought_up(service: Service, primary: Deployment, now: float) -> list[Rollout]:
     known = {rollout.id for rollout in service.rollouts}
-    rollouts = [_followed(_staged(r, primary), primary, service.deployments, now) for r in service.rollouts]
+    rollouts = [_staged(_followed(r, primary, service.deployments, now), primary) for r in service.rollouts]
     if primary.id not in known:
         sources = [d.id for d in service.deployments[1:] if d.rollout_state == "COMPLETED"]
         rollouts.insert(0, begun(primary, sources))
-        rollouts[0] = _followed(_staged(rollouts[0], primary), primary, service.deployments, now)
+        rollouts[0] = _staged(_followed(rollouts[0], primary, service.deployments, now), primary)
     return rollouts
 
 
 def _staged(rollout: Rollout, primary: Deployment) -> Rollout:
     """The story with the lifecycle stage that it is in: its own deployment's, or that of what it is rolled back to."""
-    if rollout.status not in _OPEN or primary.stage is None or primary.stage.name == rollout.stage:
+    stage = primary.stage
+    if rollout.status not in _OPEN or stage is None or (stage.rolls_back and stage.strategy == "ROLLING"):
         return rollout
-    return replace(rollout, stage=primary.stage.name) if primary.id in (rollout.id, rollout.rolled_back_to) else rollout
+    if stage.name == rollout.stage or primary.id not in (rollout.id, rollout.rolled_back_to):
+        return rollout
+    return replace(rollout, stage=stage.name)
 
 
 def begun(deployment: Deployment, sources: list[str]) -> Rollout:
@@ -81,7 +84,6 @@ def _followed(rollout: Rollout, primary: Deployment, deployments: list[Deploymen
             rollback_reason=primary.rollout_state_reason,
             rollback_at=now,
             alarms=own.alarms,
-            stage=primary.stage.name if primary.stage is not None else rollout.stage,
         )
     if own is not None and own.rollout_state == "COMPLETED":
         return _ended(rollout, "SUCCESSFUL", "", now)

@@ -77,7 +77,10 @@ def wanted_count(service: Service, deployment: Deployment) -> int | None:
     if stage.rolls_back:
         return None
     source = stages.source_of(service.deployments)
-    return service.desired_count if source is not None and deployment.id == source.id else 0
+    if source is not None and deployment.id == source.id:
+        return service.desired_count
+    # What was overtaken stays until the traffic that it has is home.
+    return None if source is not None and deployment.weight else 0
 
 
 def _step(service: Service, kept: Mapping[str, Kept], strays: bool, now: float, alarms: tuple[str, ...]) -> Step:
@@ -92,6 +95,10 @@ def _step(service: Service, kept: Mapping[str, Kept], strays: bool, now: float, 
     found = hooks.timed_out(stage.hooks, now)
     stage = stage if found == stage.hooks else replace(stage, hooks=found)
     primary = replace(primary, stage=stage)
+    if stage.name == "RECONCILE_SERVICE" and not stages.is_home(service.deployments):
+        source = stages.source_of(service.deployments)
+        up = source is not None and kept[source.id].up
+        return Step(stages.home([primary, *others]) if up else [primary, *others], [], hooks.expires_at(found))
     expires = hooks.expires_at(found)
     wait = _waits_until(service, stage, primary, kept, strays)
     if expires is not None or wait is None or wait > now:

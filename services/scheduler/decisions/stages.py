@@ -100,29 +100,48 @@ def step_bake_s(configuration: Mapping[str, Any], strategy: str) -> float:
 def begun(
     configuration: Mapping[str, Any], new: Deployment, before: Sequence[Deployment], now: float
 ) -> list[Deployment]:
-    """The deployments when `new` begins beside those that there are. Blue has the traffic until it is shifted; what was
+    """The deployments when `new` begins beside those that there are, which keep the traffic that they have. What was
     itself on its way is cleared away first (RECONCILE_SERVICE)."""
     old = [replace(_overtaken(d), status="ACTIVE") for d in before]
     strategy = configuration.get("strategy") or "ROLLING"
     if strategy == "ROLLING":
-        return [new, *(replace(d, weight=None, test_weight=None) for d in old)]
+        # Nobody directs the traffic any more; but who was to have none has not been found good for it.
+        return [new, *(replace(d, weight=0.0 if d.weight == 0.0 else None, test_weight=None) for d in old)]
+    undirected = sum(d.weight is None for d in old)
+    for place, each in enumerate(old):
+        weight = 100.0 / undirected if each.weight is None else each.weight
+        old[place] = replace(each, weight=weight, test_weight=0.0)
     deployments = [replace(new, weight=0.0, test_weight=0.0), *old]
-    source = source_of(deployments)
-    for place, each in enumerate(old, 1):
-        deployments[place] = replace(each, weight=100.0 if each is source else 0.0, test_weight=0.0)
-    stage = "RECONCILE_SERVICE" if len(old) > 1 or (old and source is None) else "PRE_SCALE_UP"
+    stage = "PRE_SCALE_UP" if _is_settled(deployments) else "RECONCILE_SERVICE"
     return entered(configuration, deployments, DeploymentStage(name=stage, since=now, strategy=strategy))
 
 
 def _overtaken(deployment: Deployment) -> Deployment:
-    """What is on its way back was complete before, what only has blue to clear away is as good as complete: either has
-    the traffic, and is what there is to go back to."""
+    """What is on its way back was complete before, what only has blue to clear away is as good as complete: either is
+    what there is to go back to."""
     stage = deployment.stage
     if stage is None or deployment.rollout_state == "FAILED":
         return replace(deployment, stage=None)
-    if stage.rolls_back or stage.name == "CLEAN_UP":
-        return complete(deployment, deployment.updated_at)
+    if stage.rolls_back or (stage.name == "CLEAN_UP" and stage.strategy in SHIFTING):
+        return replace(deployment, stage=None, rollout_state="COMPLETED")
     return replace(deployment, stage=None)
+
+
+def _is_settled(deployments: Sequence[Deployment]) -> bool:
+    """Whether beside the new deployment there is nothing but what is complete."""
+    return len(deployments) == 1 or (len(deployments) == 2 and source_of(deployments) is not None)
+
+
+def is_home(deployments: Sequence[Deployment]) -> bool:
+    """Whether all production traffic is the source's, as far as there is one."""
+    source = source_of(deployments)
+    return source is None or all(d is source or not d.weight for d in deployments)
+
+
+def home(deployments: Sequence[Deployment]) -> list[Deployment]:
+    """The deployments after all traffic has gone to the source."""
+    source = source_of(deployments)
+    return [replace(d, weight=100.0 if d is source else 0.0) for d in deployments]
 
 
 def entered(

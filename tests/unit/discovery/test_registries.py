@@ -76,6 +76,8 @@ def test_a_service_without_a_registry_or_that_is_gone_has_no_instances():
         (100.0, 0.0, {"t1": ("", None)}),
         (95.0, 5.0, {"t1": ("blue", 95.0), "t2": ("green", 5.0)}),
         (0.0, 100.0, {"t2": ("", None)}),
+        (None, 0.0, {"t1": ("", None)}),
+        (95.0, None, {"t1": ("", None), "t2": ("", None)}),
     ],
 )
 def test_tasks_of_a_deployment_without_traffic_are_no_instances_and_the_others_share_it(blue, green, found):
