@@ -141,6 +141,13 @@ def _in_cluster(kind: str, names: list[str], request: Any, place: Place) -> list
     return [place.arn("ecs", f"{kind}/{cluster}/{_last(name)}") for name in names]
 
 
+def _task_sets(request: Any, place: Place) -> list[str]:
+    """The sets that are named; where none is (CreateTaskSet), any of the service."""
+    (service,) = _in_cluster("task-set", _texts(request, "service"), request, place) or [""]
+    named = [f"ecs-svc/{_last(one)}" for one in _texts(request, "task_set", "task_sets")]
+    return [f"{service}/{one}" for one in named or ["*"]]
+
+
 def _ecs(operation: str, request: Any, place: Place) -> list[str]:
     if operation in ("RunTask", "StartTask", "DescribeTaskDefinition", "DeregisterTaskDefinition"):
         return [_definition(name, place) for name in _texts(request, "task_definition")]
@@ -148,11 +155,13 @@ def _ecs(operation: str, request: Any, place: Place) -> list[str]:
         return [place.arn("ecs", f"task-definition/{name}:*") for name in _texts(request, "family")]
     if operation == "DeleteTaskDefinitions":
         return [_definition(name, place) for name in _texts(request, "task_definitions")]
-    if operation in ("CreateService", "UpdateService", "DeleteService", "DescribeServices", "ListServiceDeployments"):
+    if operation in _ON_SERVICES:
         return _in_cluster("service", _texts(request, "service_name", "service", "services"), request, place)
     if operation in ("StopTask", "DescribeTasks", "ExecuteCommand", "GetTaskProtection", "UpdateTaskProtection"):
         return _in_cluster("task", _texts(request, "task", "tasks"), request, place)
-    if operation in ("DescribeServiceDeployments", "DescribeServiceRevisions", "StopServiceDeployment"):
+    if operation.endswith(("TaskSet", "TaskSets")):
+        return _task_sets(request, place)
+    if operation.endswith(("ServiceDeployment", "ServiceDeployments", "ServiceRevisions")):
         arns = _texts(request, "service_deployment_arn", "service_deployment_arns", "service_revision_arns")
         return [_here("ecs", arn, place) for arn in arns]
     if operation.endswith(("CapacityProvider", "DescribeCapacityProviders")):
@@ -169,6 +178,10 @@ def _ecs(operation: str, request: Any, place: Place) -> list[str]:
     return []
 
 
+_ON_SERVICES = frozenset(
+    ("CreateService", "UpdateService", "DeleteService", "DescribeServices", "ListServiceDeployments",
+     "UpdateServicePrimaryTaskSet")
+)  # fmt: skip
 _ON_CLUSTERS = frozenset(
     ("CreateCluster", "DeleteCluster", "DescribeClusters", "UpdateCluster", "UpdateClusterSettings",
      "PutClusterCapacityProviders", "ListContainerInstances")

@@ -24,6 +24,8 @@ from services.shared.policies import (
 from services.shared.policies.demands import Place, demands
 
 ARN = "arn:aws:ecs:us-east-1:000000000000:service/main/shop"
+SETS = "arn:aws:ecs:us-east-1:000000000000:task-set/main/shop/"
+SHIFT = "arn:aws:ecs:us-east-1:000000000000:service-deployment/main/shop/7"
 HERE = Place("000000000000", "us-east-1")
 
 
@@ -221,6 +223,11 @@ def test_a_trust_policy_names_accounts_roles_sessions_and_services(principal, wh
     ("api", "operation", "request_", "expected"),
     [
         ("ecs", "UpdateService", ecs.UpdateServiceRequest(cluster="main", service="shop"), [("ecs:UpdateService", ARN)]),
+        ("ecs", "CreateTaskSet", ecs.CreateTaskSetRequest(cluster="main", service="shop", task_definition="d"), [("ecs:CreateTaskSet", SETS + "*")]),
+        ("ecs", "DeleteTaskSet", ecs.DeleteTaskSetRequest(cluster="main", service=ARN, task_set="ecs-svc/7"), [("ecs:DeleteTaskSet", SETS + "ecs-svc/7")]),
+        ("ecs", "UpdateServicePrimaryTaskSet", ecs.UpdateServicePrimaryTaskSetRequest(cluster="main", service="shop", primary_task_set="ecs-svc/7"), [("ecs:UpdateServicePrimaryTaskSet", ARN)]),
+        ("ecs", "ContinueServiceDeployment", ecs.ContinueServiceDeploymentRequest(service_deployment_arn=SHIFT, hook_id="h"), [("ecs:ContinueServiceDeployment", SHIFT)]),
+        ("ecs", "DescribeServiceRevisions", ecs.DescribeServiceRevisionsRequest(service_revision_arns=[SHIFT]), [("ecs:DescribeServiceRevisions", SHIFT)]),
         ("ecs", "ListClusters", ecs.ListClustersRequest(), [("ecs:ListClusters", "*")]),
         ("ecs", "RunTask", ecs.RunTaskRequest(task_definition="shop:3"), [("ecs:RunTask", "arn:aws:ecs:us-east-1:000000000000:task-definition/shop:3")]),
         (
