@@ -138,7 +138,7 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
 
     `weight` is the percent of production traffic that its tasks are to get, `test_weight` that of test traffic; None:
     nobody directs the traffic, whoever runs gets it. `stage` is there until it is complete, if it goes by stages.
-    `alarms` are those that failed it.
+    `alarms` are those that failed it; none is watched (`unwatched`) when one was on as it began.
     """
 
     id: str
@@ -157,6 +157,7 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     test_weight: float | None = None
     stage: DeploymentStage | None = None
     alarms: list[str] = []
+    unwatched: bool = False
 
 
 class TaskSet(msgspec.Struct, kw_only=True, frozen=True):

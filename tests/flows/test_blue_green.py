@@ -171,6 +171,26 @@ def test_a_canary_gets_its_share_of_the_traffic_until_it_is_told_to_go(platform,
     until(lambda: set(served(platform, 4)) == {"blue"})
 
 
+def test_an_alarm_that_goes_off_in_the_bake_time_brings_blue_back(platform, ecs, shop):
+    cloudwatch = platform.client("cloudwatch")
+    metric = {"Namespace": "shop", "MetricName": "errors", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1}
+    cloudwatch.put_metric_alarm(
+        AlarmName="errors",
+        Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold",
+        TreatMissingData="ignore",
+        **metric,
+    )
+    alarms = {"enable": True, "rollback": True, "alarmNames": ["errors"]}
+    arn = update(ecs, strategy="BLUE_GREEN", bakeTimeInMinutes=60, alarms=alarms)
+    until(lambda: described(ecs, arn).get("lifecycleStage") == "BAKE_TIME", 60)
+    until(lambda: set(served(platform, 4)) == {"green"})
+    cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
+    until(lambda: status(ecs, arn) == "ROLLBACK_SUCCESSFUL", 60)
+    assert described(ecs, arn)["alarms"]["triggeredAlarmNames"] == ["errors"]
+    until(lambda: set(served(platform, 4)) == {"blue"})
+
+
 def test_two_task_sets_run_side_by_side_and_are_found_by_their_external_ids(platform, ecs, registry):
     of = {"cluster": CLUSTER, "service": "sets"}
     controller = {"type": "EXTERNAL"}

@@ -209,8 +209,13 @@ async def test_an_alarm_that_goes_off_in_the_bake_time_brings_the_version_before
         await monitor.put(METRIC_ALARM, MetricAlarm(account=ACCOUNT, region=REGION, **given), "alarm.changed.v1")
 
     alarms = {"enable": True, "rollback": True, "alarmNames": ["errors"]}
-    await complete(client, strategy=strategy, alarms=alarms)
+    seen = {"deploymentConfiguration": {"alarms": alarms}}
     await alarm("ALARM", 1.0)
+    await until(lambda: client.api.world.alarmed(ACCOUNT, REGION, seen))
+    first = await complete(client, strategy=strategy, alarms=alarms)
+    assert (await described(client, first))["alarms"]["status"] == "DISABLED"
+    await alarm("OK", 2.0)
+    await until(lambda: not client.api.world.alarmed(ACCOUNT, REGION, seen))
     second = await next_version(client, bakeTimeInMinutes=60)
     found = await comes_to(client, second, "BAKE_TIME")
     assert (found["status"], found["alarms"]["status"]) == ("IN_PROGRESS", "MONITORING")

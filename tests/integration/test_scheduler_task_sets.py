@@ -112,6 +112,7 @@ async def test_a_set_is_made_once_for_a_token_and_what_can_not_be_is_refused(sta
         return refusal.value.code
 
     assert await refused("UpdateService", service="web", taskDefinition="web") == "InvalidParameterException"
+    assert await refused("UpdateService", service="web", forceNewDeployment=True) == "InvalidParameterException"
     assert await refused("CreateTaskSet", **OF, taskDefinition="none") == "ClientException"
     balancers = [{"containerName": "web", "containerPort": 80}]
     code = await refused("CreateTaskSet", **OF, taskDefinition="web", loadBalancers=balancers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 from nats.aio.msg import Msg
@@ -14,7 +15,7 @@ from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
-from contracts.records.monitor import METRIC_ALARM
+from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from contracts.records.scheduler import (
     CAPACITY_PROVIDER,
     CLUSTER,
@@ -340,10 +341,15 @@ class World:
 
     def triggered(self, service: Service) -> tuple[str, ...]:
         """The alarms that fail the service's deployment."""
-        names = rollback.watched(service)
+        return rollback.triggered(service, self._alarms(service.account, service.region, rollback.watched(service)))
+
+    def alarmed(self, account: str, region: str, request: Mapping[str, Any]) -> bool:
+        """Whether one of the alarms that a service (wire form) is to be watched by is on."""
+        return any(a.state == "ALARM" for a in self._alarms(account, region, rollback.alarm_names(request)))
+
+    def _alarms(self, account: str, region: str, names: list[str]) -> list[MetricAlarm]:
         table = self._monitor.table(METRIC_ALARM)
-        found = (table.record(service.account, service.region, name) for name in names)
-        return rollback.triggered(service, [alarm for alarm in found if alarm is not None])
+        return [alarm for name in names if (alarm := table.record(account, region, name)) is not None]
 
     def definition_of(self, task: Task) -> TaskDefinition | None:
         """The task definition of a task."""

@@ -20,12 +20,12 @@ from services.scheduler.decisions.hooks import decided
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.rollback import (
     Failure,
+    alarm_names,
     breaker,
     configuration_of,
     given_up,
     rollback_target,
     threshold,
-    watched,
 )
 from services.scheduler.decisions.rollouts import deployment_of, of_arn, recorded, revision_id
 from services.scheduler.decisions.shifting import wanted_count
@@ -273,13 +273,13 @@ def _hook_details(service: Service, rollout: Rollout) -> list[ecs.DeploymentLife
 
 
 def _alarms(service: Service, rollout: Rollout) -> ecs.ServiceDeploymentAlarms:
-    names_watched = watched(service)
-    if not names_watched and not rollout.alarms:
+    wanted = alarm_names(service.request)
+    if rollout.deployment.unwatched or not (wanted or rollout.alarms):
         return ecs.ServiceDeploymentAlarms(status="DISABLED")
     status = "MONITORING" if rollout.status == "IN_PROGRESS" else "MONITORING_COMPLETE"
     return ecs.ServiceDeploymentAlarms(
         status="TRIGGERED" if rollout.alarms else status,  # type: ignore[arg-type]
-        alarm_names=names_watched,
+        alarm_names=wanted,
         triggered_alarm_names=rollout.alarms,
     )
 

@@ -99,7 +99,8 @@ class Services(TaskSets):
         self._settle_capacity(cluster, given)
         _check_fit(definition, given)
         reference = f"{definition.family}:{definition.revision}"
-        return rules.begun(given, reference, names.new_deployment_id(), now)
+        alarmed = self.world.alarmed(context.account, context.region, given)
+        return rules.begun(given, reference, names.new_deployment_id(), now, alarmed=alarmed)
 
     def _settle_capacity(self, cluster: Cluster, given: dict[str, Any]) -> None:
         """Launch type or strategy: the request's, else the cluster's default strategy, else EC2."""
@@ -128,7 +129,7 @@ class Services(TaskSets):
             if old.status != "ACTIVE":
                 raise AwsError(*SERVICE_NOT_ACTIVE)
             if is_external(old):
-                check_update(changes)
+                check_update({**changes, "forceNewDeployment": request.force_new_deployment})
                 return rules.updated(old, changes, None, False, deployment_id, now)
             merged = dict(changes)
             if rules.is_daemon(old) and merged.get("desiredCount") is not None:
@@ -138,7 +139,9 @@ class Services(TaskSets):
                 merged["deploymentConfiguration"] = configuration
                 scheduling = old.request.get("schedulingStrategy", "REPLICA")
                 rules.check({"schedulingStrategy": scheduling, "deploymentConfiguration": configuration})
-            new = rules.updated(old, merged, reference, bool(request.force_new_deployment), deployment_id, now)
+            alarmed = self.world.alarmed(context.account, context.region, {**old.request, **merged})
+            force = bool(request.force_new_deployment)
+            new = rules.updated(old, merged, reference, force, deployment_id, now, alarmed=alarmed)
             used = definition or self._definition(context, new.deployments[0].task_definition)
             if used is not None:
                 _check_fit(used, new.request)

@@ -41,13 +41,20 @@ def breaker(service: Service) -> Mapping[str, Any]:
 
 
 def watched(service: Service) -> list[str]:
-    """The names of the alarms that fail a deployment of this service."""
-    given = configuration_of(service).get("alarms") or {}
+    """The names of the alarms that fail the service's deployment: none, when one was on as it began."""
+    if service.deployments and service.deployments[0].unwatched:
+        return []
+    return alarm_names(service.request)
+
+
+def alarm_names(request: Mapping[str, Any]) -> list[str]:
+    """The names of the alarms that a service (wire form) wants its deployments to be watched by."""
+    given = (request.get("deploymentConfiguration") or {}).get("alarms") or {}
     return list(given.get("alarmNames") or ()) if given.get("enable") else []
 
 
 def triggered(service: Service, alarms: Iterable[MetricAlarm]) -> tuple[str, ...]:
-    """Those of its alarms that went off since the deployment began; one that was on before says nothing of it."""
+    """Those of its alarms that went off since the deployment began."""
     names = watched(service)
     if not names or not service.deployments:
         return ()

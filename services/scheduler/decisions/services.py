@@ -152,9 +152,11 @@ def begun(
     deployment_id: str,
     now: float,
     before: Sequence[Deployment] = (),
+    *,
+    alarmed: bool = False,
 ) -> list[Deployment]:
     """The deployments when one of what the service's request now says begins beside those that there are.
-    `task_definition` is `family:revision`."""
+    `task_definition` is `family:revision`; `alarmed` says that one of its alarms is on now."""
     new = Deployment(
         id=deployment_id,
         status="PRIMARY",
@@ -167,6 +169,7 @@ def begun(
         capacity_provider_strategy=request.get("capacityProviderStrategy", []),
         platform_version=request.get("platformVersion"),
         network_configuration=request.get("networkConfiguration", {}),
+        unwatched=alarmed,
     )
     return stages.begun(request.get("deploymentConfiguration") or {}, new, before, now)
 
@@ -178,8 +181,11 @@ def updated(
     force: bool,
     deployment_id: str,
     now: float,
+    *,
+    alarmed: bool = False,
 ) -> Service:
-    """The service after an update (wire form): what is not in `changes` stays; a new deployment if one is due."""
+    """The service after an update (wire form): what is not in `changes` stays; a new deployment if one is due.
+    `alarmed`: as in `begun`."""
     request = {**service.request, **changes}
     if "capacityProviderStrategy" in changes:
         request.pop("launchType", None)
@@ -191,7 +197,7 @@ def updated(
     rolls = rolls or any(request.get(m) != service.request.get(m) for m in ROLLS if m != "taskDefinition")
     if rolls:
         reference = task_definition or primary.task_definition
-        deployments = begun(request, reference, deployment_id, now, service.deployments)
+        deployments = begun(request, reference, deployment_id, now, service.deployments, alarmed=alarmed)
     else:
         deployments = [replace(primary, desired_count=desired, updated_at=now), *service.deployments[1:]]
     steady = service.steady and not rolls and desired == service.desired_count

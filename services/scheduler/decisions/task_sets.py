@@ -30,6 +30,7 @@ _OF_SETS = (
     "serviceRegistries",
     "serviceConnectConfiguration",
     "volumeConfigurations",
+    "forceNewDeployment",
 )
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.scheduler.decisions.rollback import Failure, given_up, rollback_target
+from contracts.records.monitor import MetricAlarm
+from services.scheduler.decisions.rollback import Failure, given_up, rollback_target, triggered
 from services.scheduler.decisions.rollouts import recorded
 from services.scheduler.decisions.shifting import wanted_count
 from services.scheduler.decisions.stages import FORWARD
@@ -203,6 +204,19 @@ def test_an_alarm_brings_the_traffic_home(at):
     assert (drive.counts(), drive.status, drive.service.rollouts[0].alarms) == (
         {"d1": 2}, "ROLLBACK_SUCCESSFUL", ["errors"],
     )  # fmt: skip
+
+
+def test_alarms_that_went_off_since_the_deployment_began_are_triggered_unless_none_is_watched():
+    def alarm(name: str, state: str, at: float) -> MetricAlarm:
+        given = {"name": name, "request": {}, "configured_at": 1.0, "state": state, "state_changed_at": at}
+        return MetricAlarm(account="a", region="r", **given)
+
+    alarms = {"enable": True, "rollback": True, "alarmNames": ["on", "before", "off"]}
+    of = Drive(strategy="BLUE_GREEN", alarms=alarms).service
+    there = [alarm("on", "ALARM", 1001.0), alarm("before", "ALARM", 999.0), alarm("off", "OK", 1001.0)]
+    assert triggered(of, [*there, alarm("another", "ALARM", 1001.0)]) == ("on",)
+    unwatched = replace(of, deployments=[replace(of.deployments[0], unwatched=True)])
+    assert triggered(unwatched, there) == ()
 
 
 def test_blue_is_kept_up_while_green_is_on_its_way():
