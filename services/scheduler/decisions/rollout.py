@@ -233,7 +233,8 @@ def unbalanced(service: Service, members: Sequence[Member], zone: str) -> bool:
 def _make_way(
     service: Service, new: list[Member], old: list[Member], limits: tuple[int, int], now: float
 ) -> list[Stop]:
-    """Stops of older deployments: what healthy new tasks have made superfluous, and what room the new ones need."""
+    """Stops of older deployments: what healthy new tasks have made superfluous, and what room the new ones need. Those
+    that get no traffic (of a shift that was overtaken) go first, and keep nothing healthy."""
     minimum, maximum = limits
     healthy_new = min(sum(m.healthy for m in new), service.desired_count)
     superfluous = healthy_new + len(old) - service.desired_count
@@ -241,15 +242,16 @@ def _make_way(
     wanted = 0 if held_back else max(0, service.desired_count - len(new))
     room = maximum - len(new) - len(old)
     count = min(len(old), max(superfluous, min(wanted, wanted - room)))
-    healthy_old = sum(m.healthy for m in old)
+    idle = {d.id for d in service.deployments if d.weight == 0.0}
+    healthy_old = sum(m.healthy and m.deployment not in idle for m in old)
     spare = max(0, healthy_new + healthy_old - minimum)
     stops: list[Stop] = []
-    for member in sorted(old, key=lambda m: (m.healthy, -m.created_at, m.id)):
+    for member in sorted(old, key=lambda m: (m.deployment not in idle, m.healthy, -m.created_at, m.id)):
         if len(stops) >= count:
             break
         if protected(member, now):
             continue
-        if member.healthy:
+        if member.healthy and member.deployment not in idle:
             if spare <= 0:
                 continue
             spare -= 1

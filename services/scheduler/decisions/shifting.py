@@ -44,17 +44,17 @@ def decide(
     step = _step(service, kept, bool(strays), now, alarms)
     stops = [stop for each in kept.values() for stop in each.stops]
     stops += [Stop(m.id, messages.scaling(m.deployment)) for m in strays]
-    there = {d.id for d in step.deployments}
+    starts = {d.id: kept[d.id].starts for d in step.deployments if d.rollout_state != "FAILED" or d.weight}
     return Plan(
         deployments=step.deployments,
         status="ACTIVE",
         steady=False,
         stops=tuple(stops),
-        starts=kept[primary.id].starts if primary.id in there else 0,
+        starts=starts.get(primary.id, 0),
         deployment=primary.id,
         messages=(*(text for each in kept.values() for text in each.messages), *step.told),
         wake_at=earliest(step.wake_at, *(each.wake_at for each in kept.values())),
-        others=tuple((d.id, kept[d.id].starts) for d in service.deployments[1:] if kept[d.id].starts and d.id in there),
+        others=tuple((one, count) for one, count in starts.items() if count and one != primary.id),
     )
 
 

@@ -219,6 +219,16 @@ def test_alarms_that_went_off_since_the_deployment_began_are_triggered_unless_no
     assert triggered(unwatched, there) == ()
 
 
+def test_green_that_has_failed_starts_nothing_more():
+    drive = complete(strategy="BLUE_GREEN", alarms={"enable": True, "rollback": False, "alarmNames": ["errors"]})
+    drive.update("d2", "web:2")
+    drive.run(lambda: drive.stage == "POST_SCALE_UP")
+    drive.members = [replace(m, state="stopped") if m.id == "t3" else m for m in drive.members]
+    drive.alarms = ("errors",)
+    drive.run()
+    assert (drive.counts(), drive.status, drive.stage) == ({"d1": 2, "d2": 1}, "STOPPED", "POST_SCALE_UP")
+
+
 def test_blue_is_kept_up_while_green_is_on_its_way():
     drive = complete(strategy="BLUE_GREEN", bakeTimeInMinutes=5)
     drive.update("d2", "web:2")
@@ -338,5 +348,9 @@ def test_green_that_had_no_traffic_gets_none_from_a_rolling_deployment_that_over
     drive.run(lambda: drive.stage == "POST_SCALE_UP")
     drive.update("d3", "web:3", deploymentConfiguration={"strategy": "ROLLING"})
     assert [d.weight for d in drive.service.deployments] == [None, 0.0, None]
+    # A task of blue that is newer than green's is kept all the same.
+    drive.members = [replace(m, created_at=m.created_at + 9.0) if m.deployment == "d1" else m for m in drive.members]
+    drive.look()
+    assert drive.counts() == {"d1": 2, "d3": 2}
     drive.run()
     assert (drive.counts(), drive.service.deployments[0].weight) == ({"d3": 2}, None)
