@@ -26,6 +26,7 @@ STAGES = [
     "PRODUCTION_TRAFFIC_SHIFT",
     "POST_PRODUCTION_TRAFFIC_SHIFT",
 ]
+EARLY = {"enable": True, "healthyPercent": 99, "sourceServiceRevisionCleanup": "DEFERRED"}
 Answer = Callable[[dict[str, Any]], Any]
 
 
@@ -259,6 +260,9 @@ async def test_a_scheduler_that_dies_while_a_hook_is_asked_is_followed_by_one_th
         ({"strategy": "CANARY", "linearConfiguration": {}, "bakeTimeInMinutes": 1441}, None, "bakeTimeInMinutes"),
         ({"strategy": "CANARY", "linearConfiguration": {"stepPercent": 5.0}}, None, "linearConfiguration"),
         ({"alarms": {"enable": True, "rollback": True, "alarmNames": []}}, None, "alarmNames"),
+        ({"earlySuccessCriteria": {"enable": True}}, None, "ROLLING"),
+        ({"strategy": "ROLLING", "earlySuccessCriteria": {"enable": True}}, None, "healthyPercent"),
+        ({"strategy": "ROLLING", "earlySuccessCriteria": EARLY}, None, "minimumHealthyPercent"),
     ],
 )
 async def test_a_strategy_that_can_not_be_is_refused_with_the_member_s_name(stage, configuration, code, said):

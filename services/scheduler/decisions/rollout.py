@@ -264,7 +264,7 @@ def _progress(service: Service, alive: list[Member], now: float) -> Plan:
     primary = service.deployments[0]
     new = [m for m in alive if _stays(m, primary)]
     reached = len(new) == len(alive) == service.desired_count and all(m.healthy for m in new)
-    if not reached:
+    if not reached and not _enough(service, primary, new, alive):
         return Plan(service.deployments, "ACTIVE", False)
     told: list[str] = []
     deployments = service.deployments
@@ -275,15 +275,25 @@ def _progress(service: Service, alive: list[Member], now: float) -> Plan:
             return Plan([baking, *deployments[1:]], "ACTIVE", False, wake_at=since + watch)
     if primary.rollout_state == "IN_PROGRESS":
         reason = f"ECS deployment {primary.id} completed."
-        deployments = [
-            replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now, stage=None),
-        ]
+        done = replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now, stage=None)
+        deployments = [done, *([] if reached else deployments[1:])]
         told.append(messages.completed(service.name, primary.id))
-    elif len(deployments) > 1:
+    elif reached and len(deployments) > 1:
         deployments = [primary]
-    if not service.steady:
+    if reached and not service.steady:
         told.append(messages.steady(service.name))
-    return Plan(deployments, "ACTIVE", True, messages=tuple(told))
+    return Plan(deployments, "ACTIVE", reached, messages=tuple(told))
+
+
+def _enough(service: Service, primary: Deployment, new: list[Member], alive: list[Member]) -> bool:
+    """Whether a deployment in progress has what its early success takes: a percentage of healthy tasks (rounded up),
+    and with BLOCKING none of the old ones any more. The rest comes afterwards."""
+    early = rollback.configuration_of(service).get("earlySuccessCriteria") or {}
+    if not early.get("enable") or primary.rollout_state != "IN_PROGRESS":
+        return False
+    if early["sourceServiceRevisionCleanup"] == "BLOCKING" and len(new) != len(alive):
+        return False
+    return sum(m.healthy for m in new) >= math.ceil(service.desired_count * early["healthyPercent"] / 100)
 
 
 def _bake_s(service: Service) -> float:

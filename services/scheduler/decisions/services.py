@@ -24,6 +24,7 @@ _REGISTRY_ARN = re.compile(r"arn:aws[a-z-]*:servicediscovery:[a-z0-9-]+:\d{12}:s
 _OF_STRATEGY = {
     "linearConfiguration": ("LINEAR",),
     "canaryConfiguration": ("CANARY",),
+    "earlySuccessCriteria": ("ROLLING",),
     "lifecycleHooks": stages.SHIFTING,
 }
 _UNSUPPORTED = {
@@ -113,11 +114,24 @@ def _check_deployment(configuration: Mapping[str, Any], *, daemon: bool = False)
     alarms = configuration.get("alarms") or {}
     if alarms.get("enable") and not alarms.get("alarmNames"):
         raise invalid("deploymentConfiguration.alarms: alarmNames must name at least one alarm.")
-    if (configuration.get("earlySuccessCriteria") or {}).get("enable"):
-        raise _unsupported("early success criteria (earlySuccessCriteria)")
+    _check_early(configuration, minimum, daemon=daemon)
     if daemon and alarms.get("enable"):
         raise _unsupported("alarms of deployments of DAEMON services")
     stages.check(configuration, daemon=daemon)
+
+
+def _check_early(configuration: Mapping[str, Any], minimum: int, *, daemon: bool) -> None:
+    early = configuration.get("earlySuccessCriteria") or {}
+    if not early.get("enable"):
+        return
+    if daemon:
+        raise _unsupported("early success criteria of DAEMON services (earlySuccessCriteria)")
+    if (configuration.get("strategy") or "ROLLING") != "ROLLING":
+        raise invalid("earlySuccessCriteria can only be used with the deployment strategy ROLLING.")
+    if early.get("healthyPercent") is None or not early.get("sourceServiceRevisionCleanup"):
+        raise invalid("earlySuccessCriteria: healthyPercent and sourceServiceRevisionCleanup must be specified.")
+    if early["healthyPercent"] < minimum:
+        raise invalid("earlySuccessCriteria: healthyPercent must not be less than minimumHealthyPercent.")
 
 
 def _unsupported(noun: str) -> AwsError:

@@ -354,3 +354,20 @@ def test_green_that_had_no_traffic_gets_none_from_a_rolling_deployment_that_over
     assert drive.counts() == {"d1": 2, "d3": 2}
     drive.run()
     assert (drive.counts(), drive.service.deployments[0].weight) == ({"d3": 2}, None)
+
+
+@pytest.mark.parametrize(
+    ("cleanup", "maximum", "counts"), [("DEFERRED", 150, {"d1": 2, "d2": 2}), ("BLOCKING", 100, {"d2": 2})]
+)
+def test_a_rolling_deployment_may_be_successful_before_all_its_tasks_are_up(cleanup, maximum, counts):
+    early = {"enable": True, "healthyPercent": 50, "sourceServiceRevisionCleanup": cleanup}
+    drive = complete(4, minimumHealthyPercent=50, maximumPercent=maximum, earlySuccessCriteria=early)
+    drive.healthy = lambda member: member.id in ("t5", "t6")
+    drive.update("d2", "web:2")
+    drive.run(lambda: drive.status == "SUCCESSFUL")
+    healthy = [m.deployment for m in drive.members if m.state == "running" and m.healthy]
+    assert ({one: healthy.count(one) for one in set(healthy)}, drive.service.steady) == (counts, False)
+    drive.members = [replace(m, healthy=m.state == "running") for m in drive.members]
+    drive.healthy = lambda member: True
+    drive.run()
+    assert (drive.counts(), drive.service.steady, len(drive.service.deployments)) == ({"d2": 4}, True, 1)
