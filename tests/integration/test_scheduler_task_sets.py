@@ -60,6 +60,14 @@ async def test_a_deployment_by_task_sets_from_the_first_to_the_second(stage):
     assert (first["status"], first["computedDesiredCount"], first["externalId"]) == ("ACTIVE", 4, "v1")
     assert first["taskSetArn"].endswith(f":task-set/default/web/{first['id']}")
     await steady(client, 1, 4)
+    await client("TagResource", resourceArn=first["taskSetArn"], tags=[{"key": "c", "value": "d"}])
+    await client("UntagResource", resourceArn=first["taskSetArn"], tagKeys=["a"])
+    told = await client("DescribeTaskSets", **OF, include=["TAGS"])
+    assert told["taskSets"][0]["tags"] == [{"key": "c", "value": "d"}]
+    assert (await client("ListTagsForResource", resourceArn=first["taskSetArn"]))["tags"] == told["taskSets"][0]["tags"]
+    with pytest.raises(AwsError) as refusal:
+        await client("ListTagsForResource", resourceArn=f"{first['taskSetArn']}0")
+    assert refusal.value.code == "ResourceNotFoundException"
     await client("UpdateServicePrimaryTaskSet", **OF, primaryTaskSet=first["taskSetArn"])
     second = await create(client, "web:2", 30.0)
     await steady(client, 2, 4, 2)

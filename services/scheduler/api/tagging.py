@@ -1,4 +1,4 @@
-"""Tags of clusters, task definitions, tasks and services.
+"""Tags of clusters, task definitions, tasks, services and their task sets.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html
 """
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from contracts.aws import ecs
 from contracts.kinds import Key, Kind
-from contracts.records.scheduler import CAPACITY_PROVIDER, CLUSTER, SERVICE, TASK, TASK_DEFINITION
+from contracts.records.scheduler import CAPACITY_PROVIDER, CLUSTER, SERVICE, TASK, TASK_DEFINITION, Service, TaskSet
 from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import tags
 from services.scheduler.decisions.names import family_and_revision, split_arn
@@ -43,34 +43,46 @@ class Tagging(EcsBase):
         self, context: RequestContext, request: ecs.ListTagsForResourceRequest
     ) -> ecs.ListTagsForResourceResponse:
         """The tags."""
-        kind, key = self._resource(context, request.resource_arn)
+        kind, key, set_id = self._resource(context, request.resource_arn)
         record = self.world.store.table(kind).record(*key)
+        if set_id:
+            record = _set(record, set_id)
         return ecs.ListTagsForResourceResponse(tags=tags.write(record.tags))
 
     async def _change(
         self, context: RequestContext, arn: str, change: Callable[[dict[str, str]], dict[str, str]]
     ) -> None:
-        kind, key = self._resource(context, arn)
+        kind, key, set_id = self._resource(context, arn)
+
+        def tagged(old: Any) -> Any:
+            new = change(old.tags)
+            return old if new == old.tags else replace(old, tags=new)
 
         def changed(old: Any) -> Any:
             if old is None:
                 raise AwsError(*_MISSING)
-            new = change(old.tags)
-            return old if new == old.tags else replace(old, tags=new)
+            if not set_id:
+                return tagged(old)
+            one = _set(old, set_id)
+            new = tagged(one)
+            return old if new is one else replace(old, task_sets=[new if s is one else s for s in old.task_sets])
 
         await self.world.store.update(kind, key, changed, f"{kind.name}.tagged.v1")
 
-    def _resource(self, context: RequestContext, arn: str) -> tuple[Kind[Any], Key]:
-        """Kind and key of what an ARN names. Raises InvalidParameterException, ResourceNotFoundException."""
+    def _resource(self, context: RequestContext, arn: str) -> tuple[Kind[Any], Key, str]:
+        """Kind and key of what an ARN names, and the id of the task set in it, if it names one. Raises
+        InvalidParameterException, ResourceNotFoundException."""
         self.world.require_connection()
         kind, path = split_arn(arn)
-        where = (context.account, context.region)
+        where, set_id = (context.account, context.region), ""
         found: tuple[Kind[Any], Key | None]
         match kind, path:
             case "cluster", [name]:
                 found = CLUSTER, (*where, name)
             case "service", [cluster, name]:
                 found = SERVICE, (*where, cluster, name)
+            case "task-set", [cluster, name, *rest] if rest:
+                found, set_id = (SERVICE, (*where, cluster, name)), "/".join(rest)
             case "task", [cluster, task_id]:
                 found = TASK, self.world.task_key(*where, cluster, task_id)
             case "capacity-provider", [name]:
@@ -82,4 +94,12 @@ class Tagging(EcsBase):
                 raise AwsError("InvalidParameterException", "Long arn format must be used for tagging operations")
         if found[1] is None or self.world.store.table(found[0]).get(*found[1]) is None:
             raise AwsError(*_MISSING)
-        return found[0], found[1]
+        return found[0], found[1], set_id
+
+
+def _set(service: Service, set_id: str) -> TaskSet:
+    """The task set. Raises ResourceNotFoundException."""
+    found = next((s for s in service.task_sets if s.id == set_id), None)
+    if found is None:
+        raise AwsError(*_MISSING)
+    return found
