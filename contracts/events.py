@@ -30,6 +30,7 @@ from contracts.records.scheduler import (
     CLUSTER,
     CONTAINER_INSTANCE,
     SERVICE,
+    SPOT_RECLAIM,
     TASK,
     TASK_DEFINITION,
 )
@@ -54,6 +55,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "task.tagged.v1",
         "task.protection_changed.v1",
         "task.stopping.v1",
+        "task.interrupted.v1",
         "task.lost.v1",
         "task.removed.v1",
     ),
@@ -78,6 +80,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "container_instance.draining.v1",
         "container_instance.activated.v1",
     ),
+    SPOT_RECLAIM: ("spot_reclaim.begun.v1", "spot_reclaim.ended.v1"),
     ACCOUNT_SETTING: ("account_setting.put.v1", "account_setting.deleted.v1"),
     NODE: ("node.registered.v1",),
     TASK_STATUS: (

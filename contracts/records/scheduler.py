@@ -60,7 +60,8 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     desired_status: RUNNING | STOPPED. A task that is to stop has stop_code and stopped_reason; `lost_at` is set when
     its node went away and nobody will report its end. cpu_units and memory_mib are what it reserves. `request_digest`
     tells a RunTask that is tried again with its client token from another one with the same token. Until
-    `protected_until` (seconds since the epoch) neither a deployment nor scaling in stops it.
+    `protected_until` (seconds since the epoch) neither a deployment nor scaling in stops it. What still runs at
+    `stop_by` (seconds since the epoch) is killed, whatever its stopTimeout: its capacity is taken back.
     """
 
     account: str
@@ -93,6 +94,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     request_digest: str = ""
     version: int = 1
     protected_until: float | None = None
+    stop_by: float | None = None
 
 
 class HookRun(msgspec.Struct, kw_only=True, frozen=True):
@@ -272,6 +274,15 @@ class ContainerInstance(msgspec.Struct, kw_only=True, frozen=True):
     version: int = 1
 
 
+class SpotReclaim(msgspec.Struct, kw_only=True, frozen=True):
+    """A node whose spot capacity is taken back: it gets no FARGATE_SPOT tasks as long as this stands, and those it has
+    are gone by `until`. Times in seconds since the epoch."""
+
+    node: str
+    since: float
+    until: float
+
+
 class AccountSetting(msgspec.Struct, kw_only=True, frozen=True):
     """An account setting. `principal` is the ARN of who it is for, empty for the account's default."""
 
@@ -290,6 +301,7 @@ CAPACITY_PROVIDER = Kind("scheduler", "capacity_provider", CapacityProvider, ("a
 CONTAINER_INSTANCE = Kind(
     "scheduler", "container_instance", ContainerInstance, ("account", "region", "cluster", "node")
 )
+SPOT_RECLAIM = Kind("scheduler", "spot_reclaim", SpotReclaim, ("node",))
 ACCOUNT_SETTING = Kind("scheduler", "account_setting", AccountSetting, ("account", "region", "principal", "name"))
 
-KINDS = (CLUSTER, TASK_DEFINITION, TASK, SERVICE, CAPACITY_PROVIDER, CONTAINER_INSTANCE, ACCOUNT_SETTING)
+KINDS = (CLUSTER, TASK_DEFINITION, TASK, SERVICE, CAPACITY_PROVIDER, CONTAINER_INSTANCE, SPOT_RECLAIM, ACCOUNT_SETTING)

@@ -140,12 +140,14 @@ class ContainerRun:
             how = "never started" if never_ran else f"exited with code {run.exit_code}"
             raise CannotStartContainerError(f"dependency {name} ({dependency.condition}) was not resolved: it {how}")
 
-    async def stop(self) -> None:
-        """Stop it if it runs."""
+    async def stop(self, at_most_s: float | None = None) -> None:
+        """Stop it if it runs: SIGKILL comes after its stopTimeout, or `at_most_s` seconds if that is sooner."""
         if self.over.is_set():
             return
         try:
-            self.finish(await self.node.runtime.stop_container(self.plan.id, self.plan.stop_timeout_s))
+            timeout = self.plan.stop_timeout_s
+            timeout = timeout if at_most_s is None else min(timeout, max(at_most_s, 0.0))
+            self.finish(await self.node.runtime.stop_container(self.plan.id, timeout))
         except NoSuchContainer as gone:
             self.finish(None, f"{gone.code}: {gone.reason}")
         except RuntimeFailure as failure:

@@ -333,7 +333,8 @@ class TaskRunner:
                 container.driver.cancel()
             container.finish(None)
         async with container.moving:
-            await container.stop()
+            stop_by = self.task.stop_by
+            await container.stop(stop_by - self._node.clock() if stop_by is not None else None)
 
     async def _clean_up(self) -> None:
         """Remove what stands, once all output has been shipped."""

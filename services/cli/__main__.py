@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("--lines", "-n", type=int, default=100, help="the last N lines (100)")
     logs.add_argument("--json", action="store_true", help="the lines as they are stored")
     _add_exec(command)
+    _add_spot(command)
     _add_scanning(command)
     trace = command("trace", "A waterfall of one trace; without an ID, the latest traces.")
     trace.add_argument("id", metavar="ID", nargs="?")
@@ -74,6 +75,14 @@ def _add_exec(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     execute.add_argument("--tty", "-t", action="store_true", help="with a terminal and this one's input")
     execute.add_argument("task", metavar="TASK", help="its id, the beginning of it, or its ARN")
     execute.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments")
+
+
+def _add_spot(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    spot = command("spot", "Take FARGATE_SPOT capacity back, as AWS does when it needs it; give it again.")
+    spot.add_argument("action", choices=("interrupt", "release"))
+    spot.add_argument("task", nargs="?", default="", metavar="TASK", help="its id, the beginning of it, or its ARN")
+    spot.add_argument("--node", default="", metavar="NODE", help="all of a node, until it is released")
+    spot.add_argument("--notice", type=float, default=120.0, metavar="SECONDS", help="then it is killed (120)")
 
 
 def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -119,12 +128,12 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.execute import execute
 
         return execute(layout, arguments)
-    from services.cli import ask, scanning, top
+    from services.cli import ask, scanning, spot, top
 
     try:
         if arguments.command == "top":
             return top.top(layout, arguments)
-        return (ask.COMMANDS | scanning.COMMANDS)[arguments.command](layout, arguments)
+        return (ask.COMMANDS | scanning.COMMANDS | spot.COMMANDS)[arguments.command](layout, arguments)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -20,6 +20,7 @@ import msgspec
 from services.cli.layout import Layout, PlatformInfo
 
 Command = Callable[[Layout, argparse.Namespace], int]
+ASK_S = 10.0
 
 
 def _running(layout: Layout) -> PlatformInfo:
@@ -47,6 +48,23 @@ def _get(port: int, path: str) -> Any:
             return json.load(error)
         except ValueError:
             raise OSError(f"port {port} answered {error.code} to {path}") from None
+
+
+def ask_door(
+    layout: Layout, service: str, method: str, path: str, body: Any = None, timeout: float = ASK_S
+) -> tuple[int, Any]:
+    """What a service's own door answers, shown its key when something is to change: (status, JSON)."""
+    port = _port(_running(layout), service)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    if body is not None:
+        key = (layout.root / service / "door.key").read_text().strip()
+        request.add_header("Authorization", f"Bearer {key}")
+        request.data = json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 def _ago(seconds: float) -> str:
@@ -131,16 +149,20 @@ def status(layout: Layout, arguments: argparse.Namespace) -> int:
         f", HTTPS 127.0.0.1:{info.https_port}"
     )
     state = _get(_port(info, "scheduler"), "/state")
-    print(f"{'NODE':<20}{'ZONE':<14}{'CPU':<14}{'MEMORY':<18}TASKS")
+    print(f"{'NODE':<20}{'ZONE':<14}{'CPU':<14}{'MEMORY':<18}{'TASKS':<7}KIND")
     for node in state["nodes"]:
         cpu = f"{node['cpu_reserved'] / 1024:.1f}/{node['cpu_units'] / 1024:.1f}"
         memory = f"{node['memory_reserved']}/{node['memory_mib']} MiB"
-        print(f"{node['node']:<20}{node['zone']:<14}{cpu:<14}{memory:<18}{node['tasks']}")
+        print(f"{node['node']:<20}{node['zone']:<14}{cpu:<14}{memory:<18}{node['tasks']:<7}{_kind(node)}")
     for service in state["services"]:
         print(f"service {service['cluster']}/{service['name']}: {service['running']} of {service['desired']} running")
     for name, why in not_ready.items():
         print(f"{name} is not ready: {why}")
     return 3 if not_ready else 0
+
+
+def _kind(node: dict[str, Any]) -> str:
+    return node["capacity_kind"] + (", spot taken back" if node["taken_back"] else "")
 
 
 def _not_up(layout: Layout) -> int:

@@ -6,31 +6,17 @@ import argparse
 import json
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from services.cli.ask import Command, _port, _running
+from services.cli.ask import ASK_S, Command, ask_door
 from services.cli.layout import Layout
 
 IMPORT_S = 3600.0
-ASK_S = 10.0
 
 
 def _ask(layout: Layout, method: str, path: str, body: Any = None, timeout: float = ASK_S) -> tuple[int, Any]:
-    """What the scanner answers: (status, JSON)."""
-    port = _port(_running(layout), "scanner")
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
-    if body is not None:
-        key = (layout.root / "scanner" / "door.key").read_text().strip()
-        request.add_header("Authorization", f"Bearer {key}")
-        request.data = json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+    return ask_door(layout, "scanner", method, path, body, timeout)
 
 
 def _refused(answer: Any) -> int:

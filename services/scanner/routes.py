@@ -7,7 +7,6 @@ lies in the scanner's directory: a container that reaches the host's loopback mu
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from services.scanner.adapters.files import Files
 from services.scanner.decisions import gates
 from services.scanner.handlers.advisories import Advisories, ImportFailed
 from services.shared.clock import Clock
+from services.shared.door_key import shows_key
 from services.shared.errors import AwsError
 from services.shared.http import Handler, Route, answer, bind
 from services.shared.metrics import Metrics
@@ -85,8 +85,7 @@ class Door:
         """The handler, for those who show the key."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
-            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), self._key.encode()):
+            if not shows_key(request, self._key):
                 return _refusal(401, f"show the key of {self._files.key} (Authorization: Bearer …)")
             try:
                 return await handler(request)

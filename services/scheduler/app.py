@@ -12,11 +12,11 @@ from services.scheduler.api import Ecs
 from services.scheduler.controllers.leading import Leader
 from services.scheduler.handlers.counts import Counts
 from services.scheduler.handlers.workloads import Workloads
-from services.scheduler.routes import ROUTES, Overview
+from services.scheduler.routes import Overview, Spot, routes
 from services.scheduler.settings import SchedulerSettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
-from services.shared.http import bind
+from services.shared.door_key import door_key
 from services.shared.keys import KeyRing
 from services.shared.leases import Lease
 from services.shared.runner import App, Host
@@ -42,6 +42,7 @@ class SchedulerApp(App):
         self.aws_server = self._door.server
         self._overview = Overview(self.world)
         self._overview.measure(host.metrics)
+        self._spot = Spot(self.world, door_key(host.data / "scheduler" / "door.key"))
         workloads = Workloads(self.world)
         await host.bus.serve(PUT_WORKLOAD, workloads.put)
         await host.bus.serve(DELETE_WORKLOAD, workloads.delete)
@@ -58,4 +59,4 @@ class SchedulerApp(App):
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """The overview for operators, and the AWS API."""
-        return [*bind(ROUTES, self._overview), *self._door.routes()]
+        return [*routes(self._overview, self._spot), *self._door.routes()]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
 
 from services.scheduler.adapters import Joined, World
-from services.scheduler.decisions import life
-from services.shared.http import Query, Route, answer, problem
+from services.scheduler.decisions import life, spot
+from services.scheduler.handlers.spot import interrupt, release
+from services.shared.door_key import shows_key
+from services.shared.errors import AwsError
+from services.shared.http import Handler, Query, Route, answer, bind, problem
 from services.shared.metrics import Metrics
 
 MOST_TASKS = 1000
@@ -29,6 +33,7 @@ class NodeState(msgspec.Struct, kw_only=True, frozen=True):
     connected: bool
     draining: bool
     capacity_kind: str
+    taken_back: bool
 
 
 class ClusterState(msgspec.Struct, kw_only=True, frozen=True):
@@ -77,6 +82,18 @@ class State(msgspec.Struct, kw_only=True, frozen=True):
     services: list[ServiceState]
     tasks: int
     latest_tasks: list[TaskState]
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """The ids of the tasks whose spot capacity is taken back."""
+
+    tasks: list[str]
+
+
+class NodeName(msgspec.Struct, frozen=True):
+    """A node."""
+
+    node: str
 
 
 class Overview:
@@ -144,6 +161,7 @@ class Overview:
                     connected=self._world.connected(node.node),
                     draining=node.draining,
                     capacity_kind=node.capacity_kind,
+                    taken_back=self._world.reclaims.record(node.node) is not None,
                 )
             )
         return shown
@@ -196,7 +214,46 @@ def _task_state(joined: Joined) -> TaskState:
     )
 
 
-ROUTES = (
+class Spot:
+    """Spot capacity, taken back and given again by an operator. `key` is what it takes (services.shared.door_key)."""
+
+    def __init__(self, world: World, key: str) -> None:
+        self._world = world
+        self._key = key
+
+    def locked(self, handler: Handler) -> Handler:
+        """The handler, for those who show the key."""
+
+        async def checked(request: web.Request) -> web.StreamResponse:
+            if not shows_key(request, self._key):
+                return problem("show the key of scheduler/door.key (Authorization: Bearer …)", 401)
+            try:
+                return await handler(request)
+            except (spot.BadInterruption, msgspec.MsgspecError) as error:
+                return problem(str(error), 400)
+            except AwsError as error:
+                return problem(error.message, 503)
+
+        return checked
+
+    async def interrupt(self, request: web.Request) -> web.Response:
+        """`POST /spot/interruptions`: take back a task's capacity or a node's."""
+        return answer(Interrupted(await interrupt(self._world, spot.read(await request.read()))))
+
+    async def release(self, request: web.Request) -> web.Response:
+        """`DELETE /spot/interruptions`: the node has spot capacity again."""
+        named = msgspec.json.decode(await request.read(), type=NodeName)
+        if not await release(self._world, named.node):
+            return problem(f"node: nothing of {named.node} was taken back", 404)
+        return answer(named)
+
+
+def routes(overview: Overview, spot_routes: Spot) -> Sequence[web.AbstractRouteDef]:
+    """All of them, each with its owner."""
+    return [*bind(READING, overview), *bind(SPOT, spot_routes)]
+
+
+READING = (
     Route(
         "GET",
         "/state",
@@ -214,3 +271,27 @@ ROUTES = (
         {400: "`tasks` is no such number"},
     ),
 )
+_LOCK = {400: "a member is wrong; says which", 401: "the key is missing or wrong", 503: "NATS is away"}
+SPOT = (
+    Route(
+        "POST",
+        "/spot/interruptions",
+        "interrupt",
+        Interrupted,
+        "Take back the spot capacity of a task, or of a node until it is released.",
+        errors=_LOCK,
+        body=spot.Interruption,
+        locked=True,
+    ),
+    Route(
+        "DELETE",
+        "/spot/interruptions",
+        "release",
+        NodeName,
+        "Let a node have spot capacity again.",
+        errors={404: "nothing of it was taken back", **_LOCK},
+        body=NodeName,
+        locked=True,
+    ),
+)
+ROUTES = (*READING, *SPOT)

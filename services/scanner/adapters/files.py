@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-KEY_DIGITS = 48
+from services.shared.door_key import KEY_DIGITS, door_key
+
+__all__ = ["KEY_DIGITS", "Files"]
 
 
 class Files:
@@ -27,14 +29,7 @@ class Files:
 
     def door_key(self) -> str:
         """The secret that changes at the scanner's own door take; made once, readable by its owner alone."""
-        with contextlib.suppress(FileNotFoundError):
-            if len(key := self.key.read_text().strip()) == KEY_DIGITS:
-                return key
-        # None, or a broken one: an empty key would be anybody's.
-        self.key.unlink(missing_ok=True)
-        key = secrets.token_hex(KEY_DIGITS // 2)
-        _write(self.key, key.encode(), durable=True, mode=0o600)
-        return key
+        return door_key(self.key)
 
     def layer(self, digest: str) -> bytes | None:
         """What is kept of a layer."""

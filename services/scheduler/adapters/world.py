@@ -22,12 +22,14 @@ from contracts.records.scheduler import (
     CONTAINER_INSTANCE,
     KINDS,
     SERVICE,
+    SPOT_RECLAIM,
     TASK,
     TASK_DEFINITION,
     CapacityProvider,
     Cluster,
     ContainerInstance,
     Service,
+    SpotReclaim,
     Task,
     TaskDefinition,
 )
@@ -65,6 +67,7 @@ class World:
         self.services: Table[Service]
         self.providers: Table[CapacityProvider]
         self.instances: Table[ContainerInstance]
+        self.reclaims: Table[SpotReclaim]
         self.nodes: Table[Node]
         self.statuses: Table[TaskStatus]
         self._agents: View
@@ -96,6 +99,7 @@ class World:
         world.services = world.store.table(SERVICE)
         world.providers = world.store.table(CAPACITY_PROVIDER)
         world.instances = world.store.table(CONTAINER_INSTANCE)
+        world.reclaims = world.store.table(SPOT_RECLAIM)
         world.nodes = world._agents.table(NODE)
         world.statuses = world._agents.table(TASK_STATUS)
         early, world._early = world._early or [], None
@@ -140,6 +144,8 @@ class World:
             self._settle(change.key)
         elif change.kind is NODE:
             self._index_node(change)
+        elif change.kind is SPOT_RECLAIM:
+            self._candidates.pop(change.key[0], None)
         elif change.kind is TASK_DEFINITION and change.new is not None:
             account, region, family, revision = change.key
             family_key = (account, region, family)
@@ -290,6 +296,7 @@ class World:
             connected=connected,
             agent_version=node.agent_version,
             registered_at=node.registered_at,
+            spot=self.reclaims.record(node.node) is None,
         )
         self._candidates[node.node] = (sequence, made)
         return made

@@ -12,6 +12,7 @@ from services.scheduler.controllers.cleaning import CleaningController
 from services.scheduler.controllers.hooks import HookController
 from services.scheduler.controllers.nodes import NodeController
 from services.scheduler.controllers.services import ServiceController
+from services.scheduler.controllers.spot import SpotController
 from services.scheduler.ports import Hooks
 from services.shared.errors import StateUnavailable
 from services.shared.leases import Lease
@@ -71,6 +72,7 @@ class Leader:
             ServiceController(world, lambda: self._lease.writes),
             HookController(world, self._targets, leads),
             NodeController(world, leads),
+            SpotController(world, leads),
             CleaningController(world, world.settings.keep_stopped_s),
         )
 

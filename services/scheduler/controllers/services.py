@@ -17,12 +17,22 @@ from msgspec.structs import replace
 from contracts.kinds import Key
 from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.monitor import METRIC_ALARM
-from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, Deployment, Service, ServiceEvent, TaskSet
+from contracts.records.scheduler import (
+    CONTAINER_INSTANCE,
+    SERVICE,
+    SPOT_RECLAIM,
+    TASK,
+    Deployment,
+    Service,
+    ServiceEvent,
+    TaskSet,
+)
 from services.scheduler.adapters import World
-from services.scheduler.decisions import daemons, life, messages, names, shifting, task_sets
+from services.scheduler.decisions import daemons, life, messages, names, shifting, spot, task_sets
+from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import Capacity, of_launch_type, of_strategy
 from services.scheduler.decisions.expressions import read
-from services.scheduler.decisions.placement import Refusal, refuses
+from services.scheduler.decisions.placement import CAPACITY, Refusal, refuses
 from services.scheduler.decisions.ranking import Batch
 from services.scheduler.decisions.rollback import watched
 from services.scheduler.decisions.rollout import Plan, decide, rebalances, unbalanced
@@ -38,7 +48,6 @@ from services.shared.state import Change, Conflict
 
 log = structlog.get_logger()
 
-EVENTS_KEPT = 100
 AT_ONCE = 50
 RETRY_S = 0.5
 REST, LEAST_REST_S = 4, 0.002
@@ -77,7 +86,7 @@ class ServiceController:
                 self.mark((account, region, cluster, task.service), trace)
             if task is None or life.over(task, self._world.statuses.record(*change.key)):
                 self._feed()
-        elif change.kind is NODE:
+        elif change.kind in (NODE, SPOT_RECLAIM):
             self._node_changed(change.key[0])
         elif change.kind is CONTAINER_INSTANCE:
             self._node_changed(change.key[3])
@@ -189,8 +198,12 @@ class ServiceController:
         self._later(key, plan.wake_at)
 
     def _decide(self, service: Service) -> Plan:
-        world = self._world
-        members, now = world.members(*SERVICE.key_of(service)), world.clock()
+        members = self._world.members(*SERVICE.key_of(service))
+        plan, warned = self._next_step(service, members), spot.warnings(service, members)
+        return replace(plan, messages=(*warned, *plan.messages)) if warned else plan
+
+    def _next_step(self, service: Service, members: list[Member]) -> Plan:
+        world, now = self._world, self._world.clock()
         if is_external(service):
             return task_sets.decide(service, members, now, world.backoff)
         if is_daemon(service):
@@ -281,7 +294,9 @@ class ServiceController:
 
     def _unplaced(self, service: Service, refusal: Refusal) -> list[str]:
         closest = refusal.closest()
-        if closest is None:
+        if closest is not None and closest[1] == CAPACITY:
+            message = messages.unavailable(service.name)
+        elif closest is None:
             message = messages.unplaced(service.name, None, "No Container Instances were found in your cluster")
         else:
             message = messages.unplaced(service.name, names.container_instance_id(closest[0]), closest[1])
@@ -341,7 +356,7 @@ class ServiceController:
         def change(old: Service | None) -> Service | None:
             if old is None:
                 return old
-            kept = [*events, *old.events][:EVENTS_KEPT] if events else old.events
+            kept = [*events, *old.events][: messages.KEPT] if events else old.events
             if old is not decided:
                 return replace(old, events=kept) if events else old
             new = replace(

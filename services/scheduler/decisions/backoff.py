@@ -17,7 +17,8 @@ class Member(msgspec.Struct, frozen=True):
 
     `checked`: it has a health check. `healthy` runs, and passes its health check if it has one; `unhealthy` fails it,
     or was stopped because it did; `failed` ended on its own. A `leaving` one is to be replaced, because its node is
-    drained. Until `protected_until` neither a deployment nor scaling in stops it.
+    drained. Until `protected_until` neither a deployment nor scaling in stops it. `interrupted_at`: when its spot
+    capacity was taken back.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Member(msgspec.Struct, frozen=True):
     node: str = ""
     leaving: bool = False
     protected_until: float | None = None
+    interrupted_at: float | None = None
 
 
 class BackoffRules(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from contracts.records.scheduler import Task
 from services.scheduler.decisions.backoff import Member
 
 UNHEALTHY_REASON = "Task failed container health checks"
+SPOT_INTERRUPTION = "SpotInterruption"
 _ENDING = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"})
 _KILLED = frozenset({137, 143})
 
@@ -101,4 +102,5 @@ def member(task: Task, status: TaskStatus | None, checked: bool, *, leaving: boo
         node=task.node,
         leaving=leaving,
         protected_until=task.protected_until,
+        interrupted_at=task.stopping_at if task.stop_code == SPOT_INTERRUPTION else None,
     )

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.scheduler.decisions.placement import CAPACITY
+
+KEPT = 100
+"""How many events a service's story has."""
 _SEE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
 _LACK = {
     "RESOURCE:CPU": "has insufficient CPU units available",
@@ -39,6 +43,16 @@ def stopped(service: str, ids: Sequence[str]) -> str:
 def unhealthy(service: str, task: str) -> str:
     """A task failed its health check."""
     return f"(service {service}) (task {task}) failed container health checks."
+
+
+def interrupted(service: str, task: str) -> str:
+    """Spot capacity is taken back: the task is about to be stopped."""
+    return f"(service {service}) (task {task}) received a Spot interruption notice."
+
+
+def unavailable(service: str) -> str:
+    """There is no capacity of a Fargate provider."""
+    return f"(service {service}) was unable to place a task. Reason: {CAPACITY}. {_SEE}"
 
 
 def unplaced(service: str, instance: str | None, reason: str) -> str:

@@ -15,11 +15,13 @@ import msgspec
 from services.scheduler.decisions.query import Expression, Facts, asks_attributes_only
 
 _REMEMBERED = 64
+CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 ZONE = "ecs.availability-zone"
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A node as placement sees it. `usable` nodes take new tasks; `connected` ones have an agent that answers."""
+    """A node as placement sees it. `usable` nodes take new tasks, those with `spot` FARGATE_SPOT tasks too;
+    `connected` ones have an agent that answers."""
 
     name: str
     zone: str
@@ -32,6 +34,7 @@ class Candidate(msgspec.Struct, frozen=True):
     connected: bool = True
     agent_version: str = ""
     registered_at: float = 0.0
+    spot: bool = True
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -146,8 +149,11 @@ class Refusal(msgspec.Struct, frozen=True):
     reasons: dict[str, str]
 
     def closest(self) -> tuple[str, str] | None:
-        """The node that came nearest, and its reason: lack of resources comes nearer than the rest."""
-        ranked = sorted(self.reasons.items(), key=lambda item: (not item[1].startswith("RESOURCE"), item))
+        """The node that came nearest, and its reason: lack of resources comes nearer than the rest, then capacity that
+        is taken back."""
+        ranked = sorted(
+            self.reasons.items(), key=lambda item: (not item[1].startswith("RESOURCE"), item[1] != CAPACITY, item)
+        )
         return ranked[0] if ranked else None
 
 
@@ -155,8 +161,10 @@ def refuses(node: Candidate, demand: Demand, used: Usage) -> str | None:
     """Why this node does not take the task, in ECS' words, or None."""
     if not node.connected or not node.usable:
         return "AGENT"
-    if node.kind != demand.kind and not (node.kind.startswith("FARGATE") and demand.kind != "EXTERNAL"):
+    if node.kind != demand.kind and not (node.kind == "FARGATE" and demand.kind != "EXTERNAL"):
         return "ATTRIBUTE"
+    if not node.spot and demand.kind == "FARGATE_SPOT":
+        return CAPACITY
     if demand.network_mode not in node.network_modes:
         return "ATTRIBUTE"
     if used.cpu + demand.cpu > node.cpu:

@@ -162,10 +162,19 @@ async def write_tasks(world: World, tasks: list[Task], fence: Fence | None = Non
 
 
 async def stop_task(
-    world: World, key: Key, *, code: str, reason: str, lost: bool = False, trace: str | None = None
+    world: World,
+    key: Key,
+    *,
+    code: str,
+    reason: str,
+    lost: bool = False,
+    stop_by: float | None = None,
+    trace: str | None = None,
 ) -> Task | None:
-    """Want a task stopped: one write, none if it was wanted before. `lost`: its node will not report its end."""
+    """Want a task stopped: one write, none if it was wanted before. `lost`: its node will not report its end.
+    `stop_by`: its capacity is taken back then, in seconds since the epoch."""
     now = world.clock()
+    event = "task.stopping.v1" if stop_by is None else "task.interrupted.v1"
 
     def change(old: Task | None) -> Task | None:
         if old is None or (old.desired_status == "STOPPED" and not (lost and old.lost_at is None)):
@@ -177,10 +186,11 @@ async def stop_task(
             stopped_reason=old.stopped_reason or reason,
             stopping_at=old.stopping_at or now,
             lost_at=now if lost else old.lost_at,
+            stop_by=stop_by if old.desired_status == "RUNNING" else old.stop_by,
             version=old.version + 1,
         )
 
-    return await world.store.update(TASK, key, change, "task.lost.v1" if lost else "task.stopping.v1", trace=trace)
+    return await world.store.update(TASK, key, change, "task.lost.v1" if lost else event, trace=trace)
 
 
 async def active_cluster(world: World, account: str, region: str, name: str) -> Cluster:

@@ -93,8 +93,8 @@ class Bench:
         self.work = asyncio.ensure_future(self.runner.run())
         return self.runner
 
-    def ask_stop(self) -> None:
-        stopped = msgspec.structs.replace(self.task, desired_status="STOPPED")
+    def ask_stop(self, **members) -> None:
+        stopped = msgspec.structs.replace(self.task, desired_status="STOPPED", **members)
         self.runner.wanted(Entry(stopped, 2, None))
 
     def called(self, what: str) -> list[str]:
@@ -197,6 +197,14 @@ async def test_stopping_goes_against_the_dependencies_with_each_one_s_timeout(be
     assert bench.called("stop") == ["web", "db"]
     assert {c.name: c.exit_code for c in status.containers} == {"web": 137, "db": 143}
     assert (status.stop_code, bench.reports.states()) == (None, ["RUNNING", "STOPPED"])
+
+
+async def test_what_does_not_hear_of_a_stop_is_killed_when_its_capacity_is_taken_back(bench):
+    bench.runtime.behaviours["web"] = Behaviour(ignores_sigterm=True)
+    bench.start({"name": "web", "stopTimeout": 120})
+    await bench.reports.reached("RUNNING")
+    bench.ask_stop(stop_by=time.time() + 0.05)
+    assert (await bench.over()).containers[0].exit_code == 137
 
 
 async def test_a_slow_stop_is_reported_while_it_lasts(bench):

@@ -1,0 +1,41 @@
+"""The key of a service's own door: what changes something over its own HTTP takes it.
+
+Reading is open to whoever reaches the port. A container that reaches the host's loopback must not change anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from aiohttp import web
+
+KEY_DIGITS = 48
+
+
+def door_key(path: Path) -> str:
+    """The secret in this file; made once, readable by its owner alone."""
+    with contextlib.suppress(FileNotFoundError):
+        if len(key := path.read_text().strip()) == KEY_DIGITS:
+            return key
+    # None, or a broken one: an empty key would be anybody's.
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = secrets.token_hex(KEY_DIGITS // 2)
+    part = path.with_suffix(".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return key
+
+
+def shows_key(request: web.BaseRequest, key: str) -> bool:
+    """Whether the request has the header `Authorization: Bearer KEY`."""
+    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), key.encode())
