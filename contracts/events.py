@@ -13,7 +13,7 @@ from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.app_runner_gateway import APP_SERVICE, AUTO_SCALING, SCALING_DEFAULT
 from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCALING_POLICY, SCHEDULED_ACTION
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
-from contracts.records.identity import ACCESS_KEY, PARAMETER, POLICY, ROLE, SECRET
+from contracts.records.identity import ACCESS_KEY, ACTIVATION, MANAGED_NODE, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
 from contracts.records.registry import (
     CREATION_TEMPLATE,
@@ -79,6 +79,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "container_instance.attributes_changed.v1",
         "container_instance.draining.v1",
         "container_instance.activated.v1",
+        "container_instance.deregistered.v1",
     ),
     SPOT_RECLAIM: ("spot_reclaim.begun.v1", "spot_reclaim.ended.v1"),
     ACCOUNT_SETTING: ("account_setting.put.v1", "account_setting.deleted.v1"),
@@ -133,6 +134,8 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     IMAGE_SCAN: ("scan.requested.v1", "image.scanned.v1", "scan.failed.v1", "scan.forgotten.v1"),
     SCAN_GATE: ("gate.set.v1", "gate.removed.v1"),
     ACCESS_KEY: ("access_key.created.v1", "access_key.deleted.v1", "session.issued.v1", "session.expired.v1"),
+    ACTIVATION: ("activation.created.v1", "activation.deleted.v1"),
+    MANAGED_NODE: ("managed_node.registered.v1", "managed_node.deregistered.v1"),
     ROLE: ("role.created.v1", "role.updated.v1", "role.deleted.v1"),
     POLICY: ("policy.created.v1", "policy.deleted.v1"),
     SECRET: (

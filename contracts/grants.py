@@ -7,21 +7,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.kinds import Kind
+from contracts.kinds import Kind, escape
 from contracts.records.agent import NODE, TASK_STATUS
-from contracts.records.identity import ACCESS_KEY, POLICY, ROLE
+from contracts.records.identity import ACCESS_KEY, MANAGED_NODE, POLICY, ROLE
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.registry import IMAGE, IMAGE_TAG
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
-from contracts.records.scheduler import SERVICE, TASK, TASK_DEFINITION
+from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
-from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
+from contracts.rpc.identity import ISSUE_SESSION, REGISTER_NODE, RESOLVE_SECRETS
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
-from contracts.subjects import EVENTS_STREAM, EXEC_ATTACH, EXEC_IN, EXEC_OPEN, EXEC_OUT, HEARTBEATS, METRICS
+from contracts.subjects import (
+    EVENTS_STREAM,
+    EXEC_ATTACH,
+    EXEC_IN,
+    EXEC_OPEN,
+    EXEC_OUT,
+    HEARTBEATS,
+    METRICS,
+    NODE_LOGIN_REPLIES,
+    NODE_LOGINS,
+    heartbeat,
+    metrics,
+    node_command,
+)
 
 OPERATOR = "operator"
 USERS = (
@@ -38,21 +51,31 @@ USERS = (
 )
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
-    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS, METRIC_ALARM),
+    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS, METRIC_ALARM, MANAGED_NODE),
     "agent": (TASK, TASK_DEFINITION),
-    "registry": (ACCESS_KEY, TASK, TASK_DEFINITION, TASK_STATUS, IMAGE_SCAN, SCAN_GATE),
-    "identity": (ACCESS_KEY,),
+    "registry": (
+        ACCESS_KEY,
+        TASK,
+        TASK_DEFINITION,
+        TASK_STATUS,
+        IMAGE_SCAN,
+        SCAN_GATE,
+        MANAGED_NODE,
+        CONTAINER_INSTANCE,
+    ),
+    "identity": (ACCESS_KEY, TASK, TASK_DEFINITION, CONTAINER_INSTANCE),
     "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
     "scanner": (IMAGE,),
     "autoscaler": (ACCESS_KEY, SERVICE, METRIC_ALARM),
     "app_runner_gateway": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, IMAGE_TAG),
-    "edge": (ACCESS_KEY,),
+    "edge": (ACCESS_KEY, MANAGED_NODE, CONTAINER_INSTANCE),
 }
 """Whose entities a service may read, beside its own."""
 
 CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN),
+    "edge": (REGISTER_NODE,),
     "registry": (START_SCAN, DESCRIBE_FINDINGS),
     "scanner": (ISSUE_PULL_TOKEN,),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
@@ -63,6 +86,7 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
 PUBLISHES: dict[str, tuple[str, ...]] = {
     "agent": ("logs.>", "metrics.agent.*", HEARTBEATS, EXEC_OUT),
     "scheduler": (EXEC_OPEN,),
+    "identity": (NODE_LOGIN_REPLIES,),
     "edge": (EXEC_ATTACH, EXEC_IN),
     "monitor": ("logs.>", "metrics.monitor.*", "$JS.API.STREAM.PURGE.LOGS"),
     "app_runner_gateway": ("logs.>", "metrics.app_runner_gateway.*"),
@@ -71,6 +95,7 @@ PUBLISHES: dict[str, tuple[str, ...]] = {
 
 HEARS: dict[str, tuple[str, ...]] = {
     "agent": (EXEC_OPEN, EXEC_ATTACH, EXEC_IN),
+    "identity": (NODE_LOGINS,),
     "edge": (EXEC_OUT,),
     "scheduler": (HEARTBEATS,),
     "monitor": (HEARTBEATS,),
@@ -129,5 +154,29 @@ def permissions(user: str) -> dict[str, Any]:
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
             f"$JS.ACK.{stream}.>",
         ]
-    subscribe = [f"_INBOX.{user}.>", f"rpc.{user}.>", "$SRV.>", *HEARS.get(user, ())]
+    subscribe = [f"_INBOX.{user}.>", f"rpc.{user}.>", f"node.*.rpc.{user}.>", "$SRV.>", *HEARS.get(user, ())]
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
+
+
+def node_permissions(node: str, account: str, region: str) -> dict[str, Any]:
+    """The same of an external node: what an agent may do, for this node and this account's things alone. It asks
+    services on a subject of its own, so that they know whom they answer, and has no sessions of ExecuteCommand."""
+    name, place = escape(node), f"{escape(account)}.{escape(region)}"
+    tasks, own = TASK.filter(node=node), (NODE.filter(node=node), TASK_STATUS.filter(node=node))
+    publish = [
+        NODE.subject((node,)),
+        TASK_STATUS.filter(account=account, region=region, node=node),
+        heartbeat(node),
+        metrics("agent", node),
+        f"logs.{place}.>",
+        "traces.*",
+        "$JS.FC.>",
+        f"$JS.API.STREAM.INFO.{NODE.stream}",
+        f"$JS.API.STREAM.INFO.{TASK.stream}",
+        f"$JS.API.CONSUMER.CREATE.{TASK.stream}.*.{tasks}",
+        *(f"$JS.API.CONSUMER.CREATE.{NODE.stream}.*.{each}" for each in own),
+        *(f"$JS.API.DIRECT.GET.{NODE.stream}.{each}" for each in own),
+        f"$JS.API.DIRECT.GET.{TASK_DEFINITION.stream}.{TASK_DEFINITION.prefix}.{place}.>",
+        *(node_command(node, command.subject) for command in CALLS["agent"]),
+    ]
+    return {"publish": {"allow": publish}, "subscribe": {"allow": [f"_INBOX.{name}.>"]}}

@@ -38,6 +38,16 @@ def metrics(source: str, instance: str) -> str:
     return f"metrics.{source}.{escape(instance)}"
 
 
+NODE_LOGINS = "$SYS.REQ.USER.AUTH"
+NODE_LOGIN_REPLIES = "$SYS._INBOX.>"
+"""Where nats-server asks whether a user that is not in its configuration may connect: an external node."""
+
+
+def node_command(node: str, subject: str) -> str:
+    """Where an external node asks for a command (`Command.subject`)."""
+    return f"node.{escape(node)}.{subject}"
+
+
 EXEC_OPEN = "exec.open.*"
 EXEC_ATTACH = "exec.attach.*"
 EXEC_IN = "exec.in.*"

@@ -18,7 +18,7 @@ from services.shared.http import COMMON, Problem, Route
 SERVICES = Path(__file__).resolve().parent.parent / "services"
 VERSION = "3.1.0"
 _REFERENCE = "#/components/schemas/{name}"
-_REASONS = {200: "OK", 201: "made", 202: "taken", 204: "nothing to say"}
+_REASONS = {101: "switching protocols", 200: "OK", 201: "made", 202: "taken", 204: "nothing to say"}
 _TABLES = {"registry": "services.registry.routes.table"}
 """Where a service's table is, when it is not `services.<name>.routes`."""
 

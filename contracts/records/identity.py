@@ -1,4 +1,5 @@
-"""What identity stores: access keys of accounts and sessions, roles and policies, secrets and parameters (sealed)."""
+"""What identity stores: access keys of accounts and sessions, roles and policies, secrets and parameters (sealed),
+activations and the machines that joined with them."""
 
 import msgspec
 
@@ -114,11 +115,49 @@ class Parameter(msgspec.Struct, kw_only=True, frozen=True):
     tags: dict[str, str] = {}
 
 
+class Activation(msgspec.Struct, kw_only=True, frozen=True):
+    """Leave for up to `limit` machines to join until `expires_at` (seconds since the epoch), given to who shows the
+    code, of which only the SHA-256 is kept (it is random, so no slower hash is needed)."""
+
+    account: str
+    region: str
+    activation: str
+    code_digest: str
+    iam_role: str
+    limit: int
+    created_at: float
+    expires_at: float
+    description: str = ""
+    instance_name: str = ""
+    tags: dict[str, str] = {}
+
+
+class ManagedNode(msgspec.Struct, kw_only=True, frozen=True):
+    """A machine that joined with an activation, in one of its slots (1 to its limit): a node of one cluster.
+
+    `node` is its name (`mi-…`), `secret_digest` the SHA-256 of what it shows when it connects. status: ACTIVE |
+    INACTIVE (DeregisterManagedInstance). It may be out by its cluster's owner's word too (`ContainerInstance`).
+    """
+
+    account: str
+    region: str
+    activation: str
+    slot: int
+    node: str
+    cluster: str
+    secret_digest: str
+    registered_at: float
+    hostname: str = ""
+    status: str = "ACTIVE"
+
+
 ACCESS_KEY = Kind("identity", "access_key", AccessKey, ("access_key_id",))
 
 ROLE = Kind("identity", "role", Role, ("account", "role_name"))
 POLICY = Kind("identity", "policy", Policy, ("account", "policy_name"))
 SECRET = Kind("identity", "secret", Secret, ("account", "region", "name"))
 PARAMETER = Kind("identity", "parameter", Parameter, ("account", "region", "name"))
+ACTIVATION = Kind("identity", "activation", Activation, ("account", "region", "activation"))
+MANAGED_NODE = Kind("identity", "managed_node", ManagedNode, ("account", "region", "activation", "slot"))
 
-KINDS = (ACCESS_KEY, ROLE, POLICY, SECRET, PARAMETER)
+KINDS = (ACCESS_KEY, ROLE, POLICY, SECRET, PARAMETER, ACTIVATION, MANAGED_NODE)

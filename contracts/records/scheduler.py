@@ -262,7 +262,8 @@ class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):
 class ContainerInstance(msgspec.Struct, kw_only=True, frozen=True):
     """What a cluster's owner made of a node: attributes added to those the agent has, and whether it is to be emptied.
 
-    status: ACTIVE | DRAINING. A node nobody said anything of has none.
+    status: ACTIVE | DRAINING | INACTIVE (deregistered). A node nobody said anything of has none. An INACTIVE one is in
+    again when its agent registers anew, in another `session`; an external node is not.
     """
 
     account: str
@@ -272,6 +273,7 @@ class ContainerInstance(msgspec.Struct, kw_only=True, frozen=True):
     status: str = "ACTIVE"
     attributes: dict[str, str] = {}
     version: int = 1
+    session: str = ""
 
 
 class SpotReclaim(msgspec.Struct, kw_only=True, frozen=True):

@@ -11,7 +11,8 @@ Reply = TypeVar("Reply", bound=msgspec.Struct)
 
 
 class Command(Generic[Request, Reply]):
-    """One command: who carries it out, its name (imperative), and the shapes of request and reply."""
+    """One command: who carries it out, its name (imperative), and the shapes of request and reply. An external node
+    asks on a subject of its own (`node_subject` with its name), so that who answers knows who asks."""
 
     def __init__(self, service: str, name: str, request: type[Request], reply: type[Reply]) -> None:
         self.service = service
@@ -20,4 +21,5 @@ class Command(Generic[Request, Reply]):
         self.reply = reply
         self.subject = f"rpc.{service}.{name}"
         self.request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(request)
+        self.node_subject = f"node.*.{self.subject}"
         self.reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(reply)

@@ -47,8 +47,31 @@ class ResolvedSecrets(msgspec.Struct, kw_only=True, frozen=True):
     sealed: str
 
 
+class RegisterNode(msgspec.Struct, kw_only=True, frozen=True):
+    """A machine wants to be a node of a cluster in the activation's account and region. It made a secret, of which it
+    tells the SHA-256 (hex) alone; the same one again is the same machine."""
+
+    activation_id: str
+    activation_code: str
+    region: str
+    cluster: str
+    secret_digest: str
+    hostname: str = ""
+
+
+class NodeRegistered(msgspec.Struct, kw_only=True, frozen=True):
+    """Which node it is from now on. With its secret it may connect."""
+
+    node: str
+    account: str
+    region: str
+    cluster: str
+
+
 ISSUE_SESSION = Command("identity", "issue_session", IssueSession, Session)
 
 RESOLVE_SECRETS = Command("identity", "resolve_secrets", ResolveSecrets, ResolvedSecrets)
 
-COMMANDS = (ISSUE_SESSION, RESOLVE_SECRETS)
+REGISTER_NODE = Command("identity", "register_node", RegisterNode, NodeRegistered)
+
+COMMANDS = (ISSUE_SESSION, RESOLVE_SECRETS, REGISTER_NODE)

@@ -9,13 +9,14 @@ class IssuePullToken(msgspec.Struct, kw_only=True, frozen=True):
     """An agent wants to pull `image` (a reference as it stands in a task definition) for a task of this account.
 
     `to_run`: it is to be run, so that the account's scan gates decide too, which may take until its scan is done
-    (WAIT_S in services/registry/handlers/gates.py). Refused with ScanGate then.
+    (WAIT_S in services/registry/handlers/gates.py). Refused with ScanGate then. `task` is its id.
     """
 
     image: str
     account: str
     region: str
     to_run: bool = True
+    task: str = ""
 
 
 class PullToken(msgspec.Struct, kw_only=True, frozen=True):

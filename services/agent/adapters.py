@@ -91,15 +91,18 @@ def volumes_root(settings: AgentSettings, runtime: Runtime, own: Path) -> str:
 class Images:
     """Pulls what task definitions name, with the registry's leave for what is its own."""
 
-    def __init__(self, bus: Bus, runtime: Runtime, behaviour: str = "default", *, wait_s: float = 30.0) -> None:
+    def __init__(
+        self, bus: Bus, runtime: Runtime, behaviour: str = "default", *, wait_s: float = 30.0, registry: str = ""
+    ) -> None:
         self._bus = bus
         self._runtime = runtime
         self._behaviour = behaviour
         self._wait_s = wait_s
+        self._registry = registry
 
-    async def pull(self, image: str, account: str, region: str) -> Image:
-        """The image on this node. Raises CannotPullContainerError."""
-        request = IssuePullToken(image=image, account=account, region=region)
+    async def pull(self, image: str, task: Task) -> Image:
+        """The image of a task on this node. Raises CannotPullContainerError."""
+        request = IssuePullToken(image=image, account=task.account, region=task.region, task=task.id)
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while True:
             token = await self._token(request)
@@ -129,11 +132,26 @@ class Images:
     async def _token(self, request: IssuePullToken) -> PullToken:
         """A registry that is away for a moment is waited for."""
         try:
-            return await self._bus.call_again(ISSUE_PULL_TOKEN, request, within_s=self._wait_s)
+            token = await self._bus.call_again(ISSUE_PULL_TOKEN, request, within_s=self._wait_s)
+            return reached_at(token, self._registry)
         except CommandRefused as refused:
             raise CannotPullContainerError(f"{refused.code}: {refused.message}") from refused
         except StateUnavailable as error:
             raise CannotPullContainerError(f"the registry does not answer: {error.message}") from error
+
+
+def reached_at(token: PullToken, registry: str) -> PullToken:
+    """The token with the registry's host as it is called from here; with its port too, if that is given."""
+    if not registry or not token.local:
+        return token
+
+    def moved(reference: str) -> str:
+        address, slash, path = reference.partition("/")
+        _, colon, port = address.partition(":")
+        return f"{registry}{slash}{path}" if ":" in registry else f"{registry}{colon}{port}{slash}{path}"
+
+    pinned = moved(token.pinned) if token.pinned else ""
+    return msgspec.structs.replace(token, image=moved(token.image), pinned=pinned)
 
 
 class Sessions:

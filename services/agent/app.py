@@ -35,6 +35,9 @@ from services.shared.views import View
 log = structlog.get_logger()
 
 VERSION = "0.1.0"
+EXTERNAL_MODES = ("bridge", "host", "none")
+"""ECS Anywhere has no awsvpc: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html"""
+NETWORK_MODES = ("awsvpc", *EXTERNAL_MODES)
 
 
 class AgentApp(App):
@@ -80,7 +83,8 @@ class AgentApp(App):
             bus, self.runtime, self.node, self.settings.usage_s, self.host.clock, self._supervisor.runners
         )
         self._execs = Sessions(bus, self.runtime, self.node, self._supervisor.find, self.host.clock)
-        await self._execs.start()
+        if not self.settings.external:  # subjects of sessions can't be kept apart by node: docs/adr/0005
+            await self._execs.start()
         self._measuring = bus.spawn(reporter.run(), f"usage.{self.node}")
         self._beating = bus.spawn(self._beat(), f"heartbeat.{self.node}")
         bus.spawn(self._sweep_images(), f"images.{self.node}")
@@ -116,7 +120,8 @@ class AgentApp(App):
             memory_mib=memory,
             registered_at=known.registered_at if known else self.host.clock(),
             session=self.session,
-            capacity_kind=self.settings.capacity_kind,
+            capacity_kind="EXTERNAL" if self.settings.external else self.settings.capacity_kind,
+            network_modes=EXTERNAL_MODES if self.settings.external else NETWORK_MODES,
             runtime=self.runtime.name,
             hostname=socket.gethostname(),
             address=self.settings.address,

@@ -36,7 +36,9 @@ class NodeParts:
         self.reports = reports
         self.settings = settings
         self.clock = clock
-        self.images = Images(bus, runtime, settings.image_pull, wait_s=settings.dependency_wait_s)
+        self.images = Images(
+            bus, runtime, settings.image_pull, wait_s=settings.dependency_wait_s, registry=settings.registry
+        )
         self.sessions = Sessions(bus, clock)
         self.secrets = Secrets(bus, wait_s=settings.dependency_wait_s)
         self.cursors = Cursors(own / "cursors")

@@ -13,9 +13,10 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     `task_volumes`: where the volumes of a task alone lie (`bind` under the data directory, `named` by the runtime).
     `subnet`: the IPv4 network of the node's tasks (oci; empty: a free one). `docker_host`: the engine's URL (docker;
     empty: what the docker command would use). `dns`: `host:port` of what tasks resolve names with (empty: what the
-    machine or the engine asks); for oci an address of this machine. Times are in seconds; `usage_s`: how
-    often the usage of the tasks is told. Each `image_sweep_s`, at most `images_a_sweep` images go that were not used
-    for `image_idle_s` (oci): the ECS agent's own defaults.
+    machine or the engine asks); for oci an address of this machine. `external`: the node is of a platform elsewhere;
+    `registry`: the host (and port, if another) by which that one's registry is reached from here. Times are in seconds;
+    `usage_s`: how often the usage of the tasks is told. Each `image_sweep_s`, at most `images_a_sweep` images go that
+    were not used for `image_idle_s` (oci): the ECS agent's own defaults.
     """
 
     node: str = ""
@@ -31,6 +32,8 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     docker_host: str = ""
     subnet: str = ""
     dns: str = ""
+    registry: str = ""
+    external: bool = False
     heartbeat_s: float = 2.0
     image_sweep_s: float = 1800.0
     image_idle_s: float = 3600.0

@@ -239,7 +239,7 @@ class TaskRunner:
     async def _pull(self, image: str, containers: list[ContainerRun]) -> None:
         try:
             with telemetry.span("agent.pull", image=image):
-                pulled = await self._node.images.pull(image, self.task.account, self.task.region)
+                pulled = await self._node.images.pull(image, self.task)
         except RuntimeFailure as failure:
             for container in containers:
                 container.finish(None, f"{failure.code}: {failure.reason}")
@@ -278,7 +278,7 @@ class TaskRunner:
         """Make and start a container that is not there: the first time, or again. An adopted one has no image yet."""
         plan = container.plan
         if container.image is None:
-            container.image = await self._node.images.pull(plan.image, self.task.account, self.task.region)
+            container.image = await self._node.images.pull(plan.image, self.task)
         if not self._secrets.keys() >= set(plan.secrets.values()):
             await self._resolve_secrets([container])
         environment = given_environment(self.plan, plan, self.credentials_id, metadata=self._listening)

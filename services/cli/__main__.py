@@ -43,11 +43,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--insecure-test-keys", action="store_true", help="the keys are test/test: throw-away set-ups only")
     down = command("down", "Stop the platform. Its tasks keep running, to be adopted by the next `up`.")
     down.add_argument("--tasks", action="store_true", help="stop the tasks of this machine too")
-    node = command("node", "One more node for the platform that runs here, in a process of its own (until Ctrl-C).")
-    node.add_argument("--zone", required=True, metavar="ZONE", help="its availability zone, say us-east-1d")
-    node.add_argument("--name", default="", metavar="NAME", help="always the same for one node (node-ZONE)")
-    node.add_argument("--memory", type=int, default=0, metavar="MIB", help="what tasks may reserve (a zone's share)")
-    node.add_argument("--cpu", type=int, default=0, metavar="UNITS", help="what tasks may reserve, 1024 a core")
+    _add_node(command)
     command("status", "Whether it is up, and how its nodes and tasks are.")
     command("env", 'The export lines that point the AWS CLI and SDKs here: eval "$(roadstead env)".')
     top = command("top", "Clusters, services, tasks, nodes, URLs and the latest events, live. q quits.")
@@ -67,6 +63,24 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("id", metavar="ID", nargs="?")
     trace.add_argument("--all", action="store_true", help="the latest with those that only asked (Describe…, List…)")
     return root
+
+
+def _add_node(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    node = command("node", "One more node until Ctrl-C: of the platform that runs here, or of one elsewhere.")
+    node.add_argument("--zone", default="", metavar="ZONE", help="its availability zone, say us-east-1d")
+    node.add_argument("--name", default="", metavar="NAME", help="always the same for one node (node-ZONE)")
+    node.add_argument("--memory", type=int, default=0, metavar="MIB", help="what tasks may reserve (a zone's share)")
+    node.add_argument("--cpu", type=int, default=0, metavar="UNITS", help="what tasks may reserve, 1024 a core")
+    away = node.add_argument_group("a platform elsewhere (ECS Anywhere); once joined, --data alone is enough")
+    away.add_argument("--activation-id", default="", metavar="ID", help="as `aws ssm create-activation` told")
+    away.add_argument("--activation-code", default="", metavar="CODE", help="as it told; it is not kept")
+    away.add_argument("--endpoint", default="", metavar="URL", help="the edge of the platform: https://HOST:PORT")
+    away.add_argument("--region", default="us-east-1", metavar="REGION", help="the activation's (us-east-1)")
+    away.add_argument("--cluster", default="default", metavar="NAME", help="which cluster it is of (default)")
+    away.add_argument("--registry", default="", metavar="HOST[:PORT]", help="where images are (the endpoint's host)")
+    away.add_argument(
+        "--runtime", choices=("auto", "oci", "docker"), default="auto", help="what runs containers (auto)"
+    )
 
 
 def _add_exec(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

@@ -110,6 +110,8 @@ def agent(
     node: str = "",
     cpu_units: int | None = None,
     memory_mib: int | None = None,
+    registry: str = "",
+    external: bool = False,
 ) -> App:
     """The node of one zone: an equal share of this machine's memory, and its processors as long as they are free.
 
@@ -126,6 +128,8 @@ def agent(
         dns=dns,
         cpu_units=cpu_units,
         memory_mib=memory_mib,
+        registry=registry or None,
+        external=external or None,
     )
     if not own.cpu_units:
         whole = len(os.sched_getaffinity(0)) * 1024

@@ -11,6 +11,7 @@ from contracts.aws.index import INDEX
 from services.edge.adapters import HttpUpstream
 from services.edge.data_channel import PREFIX, DataChannels
 from services.edge.decisions import OWNERS, served
+from services.edge.nodes import PATH, NodeDoor
 from services.edge.ports import Upstream
 from services.edge.routes import Greeting
 from services.edge.settings import EdgeSettings
@@ -24,6 +25,7 @@ from services.shared.aws.wire_errors import error_response
 from services.shared.errors import AwsError, InternalFailure, UnknownOperation
 from services.shared.http import answer
 from services.shared.keys import KeyRing
+from services.shared.managed_nodes import ManagedNodes
 from services.shared.runner import App, Handler, Host
 
 log = structlog.get_logger(__name__)
@@ -116,6 +118,8 @@ class EdgeApp(App):
         upstreams = {**http_upstreams(self._settings), **self._local()}
         self._edge = Edge(self._settings, upstreams, self._keys, self.host.clock)
         self._channels = DataChannels(self.host.bus)
+        self._members = await ManagedNodes.open(self.host.bus)
+        self._nodes = NodeDoor(self.host.bus, self._members)
 
     def handler(self) -> Handler:
         """Answers every path."""
@@ -124,10 +128,15 @@ class EdgeApp(App):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(PREFIX):
             return await self._channels.handle(request)
+        if request.raw_path.startswith(PATH):
+            return await self._nodes.handle(request)
         return await self._edge.handle(request)
 
     async def stop(self) -> None:
         """Let go."""
+        if hasattr(self, "_nodes"):
+            await self._nodes.close()
+            await self._members.close()
         if hasattr(self, "_channels"):
             await self._channels.close()
         if hasattr(self, "_edge"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from contracts.rpc.identity import NodeRegistered, RegisterNode
 from services.shared.http import Route
 
 
@@ -15,4 +16,29 @@ class Greeting(msgspec.Struct, kw_only=True, frozen=True):
     apis: dict[str, bool]
 
 
-ROUTES = (Route("GET", "/", "", Greeting, "Which AWS APIs are answered here. Only for requests that nobody signed."),)
+ROUTES = (
+    Route("GET", "/", "", Greeting, "Which AWS APIs are answered here. Only for requests that nobody signed."),
+    Route(
+        "POST",
+        "/v1/nodes",
+        "",
+        NodeRegistered,
+        "A machine joins with an activation, as an external node of a cluster.",
+        errors={
+            400: "a member is wrong; says which",
+            403: "the activation is not valid",
+            503: "identity is away",
+        },
+        body=RegisterNode,
+    ),
+    Route(
+        "GET",
+        "/v1/nodes/connection",
+        "",
+        None,
+        "The WebSocket of an external node (Authorization: Bearer NODE:SECRET): NATS' protocol, in binary messages.",
+        errors={403: "it is no node, or was deregistered", 503: "NATS is away"},
+        status=101,
+        media="application/octet-stream",
+    ),
+)

@@ -9,17 +9,20 @@ import structlog
 from aiohttp import web
 
 from contracts.records.identity import ACCESS_KEY, KINDS, SECRET
-from contracts.rpc.identity import ISSUE_SESSION, RESOLVE_SECRETS
+from contracts.rpc.identity import ISSUE_SESSION, REGISTER_NODE, RESOLVE_SECRETS
+from contracts.subjects import NODE_LOGINS
 from services.identity.adapters import Credentials, choose, read_credentials, write_credentials
-from services.identity.api import Iam, Parameters, Secrets, SecurityTokens
+from services.identity.api import Activations, Iam, Parameters, Secrets, SecurityTokens
 from services.identity.decisions import ROOT_ACCOUNT, expired, new_pair, root_key
-from services.identity.handlers import Injection, Resources, Sessions, Values
+from services.identity.handlers import Injection, Nodes, Resources, Sessions, Values
 from services.identity.settings import IdentitySettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
 from services.shared.bus import Conflict
 from services.shared.errors import StateUnavailable
 from services.shared.keys import KeyRing
+from services.shared.managed_nodes import ManagedNodes
+from services.shared.nats_users import Issuer
 from services.shared.runner import App, Host
 from services.shared.sealing import Vault
 from services.shared.state import Store
@@ -47,18 +50,29 @@ class IdentityApp(App):
         clock, store = self.host.clock, self._store
         values = Values(store, Vault.open(self.host.data / "identity" / VALUES_KEY))
         sessions = Sessions(store, self._keys.authorization, clock, choose)
+        injection = Injection(sessions, self._keys.authorization, values)
+        self._members = await ManagedNodes.open(self.host.bus)
+        nodes = Nodes(store, self._members, sessions, injection, Issuer(self.host.bus.password), clock)
         services: list[AwsService] = [
             SecurityTokens(store, store.table(ACCESS_KEY), sessions),
             Iam(store, clock, choose),
             Secrets(store, values, clock, choose),
             Parameters(store, values, clock),
+            Activations(store, nodes, clock, choose),
         ]
         self._door = AwsDoor(self.host, services, self._keys, Resources(store).complete)
         self.aws_server = self._door.server
-        await self.host.bus.serve(ISSUE_SESSION, sessions.for_task)
-        injection = Injection(sessions, self._keys.authorization, values)
-        await self.host.bus.serve(RESOLVE_SECRETS, injection.resolve)
+        await self._serve(sessions, injection, nodes)
         self.host.bus.spawn(self._sweep(), "sweep")
+
+    async def _serve(self, sessions: Sessions, injection: Injection, nodes: Nodes) -> None:
+        bus = self.host.bus
+        await bus.serve(ISSUE_SESSION, sessions.for_task)
+        await bus.serve(RESOLVE_SECRETS, injection.resolve)
+        await bus.serve(REGISTER_NODE, nodes.register)
+        await bus.serve_nodes(ISSUE_SESSION, nodes.issue_session)
+        await bus.serve_nodes(RESOLVE_SECRETS, nodes.resolve_secrets)
+        await bus.subscribe(NODE_LOGINS, nodes.on_login, queue="identity")
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """The AWS APIs."""
@@ -112,6 +126,6 @@ class IdentityApp(App):
 
     async def stop(self) -> None:
         """Let go."""
-        for part in ("_keys", "_store"):
+        for part in ("_members", "_keys", "_store"):
             if hasattr(self, part):
                 await getattr(self, part).close()

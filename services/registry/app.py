@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
-from contracts.rpc.registry import ISSUE_PULL_TOKEN
+from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import FileBlobStore, load_key
 from services.registry.adapters.running import RunningTasks
 from services.registry.adapters.upstream import HttpUpstream
@@ -32,7 +32,9 @@ from services.registry.routes import Distribution
 from services.registry.settings import RegistrySettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
+from services.shared.errors import AccessDenied
 from services.shared.keys import KeyRing
+from services.shared.managed_nodes import ManagedNodes
 from services.shared.runner import App, Host
 from services.shared.state import Store
 
@@ -71,6 +73,7 @@ class RegistryApp(App):
         prefixed = Prefixed(self._store)
         self._upstream = HttpUpstream()
         pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
+        self._members = await ManagedNodes.open(host.bus)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through)
         self._open_doors(registries, policies, prefixed)
@@ -79,7 +82,21 @@ class RegistryApp(App):
             lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
             at_once=True,
         )
+
+        async def pull_for_node(node: str, request: IssuePullToken) -> PullToken:
+            await self._require_task(node, request)
+            return await access.issue_pull_token(request, pull_through.digest_of, self._admit)
+
+        await host.bus.serve_nodes(ISSUE_PULL_TOKEN, pull_for_node)
         self._begin(images)
+
+    async def _require_task(self, node: str, request: IssuePullToken) -> None:
+        """An external node pulls what a task on it names, and nothing else. Raises AccessDenied."""
+        task, definition = await self._members.task(node, request.task)
+        named = {container["image"] for container in definition.definition["containerDefinitions"]}
+        where = (request.account, request.region)
+        if request.image not in named or where != (task.account, task.region) or not request.to_run:
+            raise AccessDenied(f"The task {task.id} does not name the image {request.image}.")
 
     def _open_doors(self, registries: Settings, policies: Policies, prefixed: Prefixed) -> None:
         """Both APIs over the parts."""
@@ -147,7 +164,7 @@ class RegistryApp(App):
             await self._pulls.write()
         if hasattr(self, "_distribution"):
             self._distribution.close()
-        for part in ("gates", "_keys", "_store"):
+        for part in ("gates", "_members", "_keys", "_store"):
             if hasattr(self, part):
                 await getattr(self, part).close()
         if hasattr(self, "_blobs"):

@@ -10,12 +10,15 @@ from services.scheduler.decisions.backoff import BackoffRules
 class SchedulerSettings(msgspec.Struct, kw_only=True, frozen=True):
     """Times are seconds.
 
-    A node is lost after `node_silence_s` without a heartbeat. Stopped tasks, and inactive services and clusters, are
-    shown for `keep_stopped_s`. `backoff_base_s` doubles up to `backoff_limit_s` while a service's tasks fail before
-    they have run for `settled_s`. A lifecycle hook's target is to answer within `hook_timeout_s`.
+    A node is lost after `node_silence_s` without a heartbeat, an external one (ECS Anywhere) after
+    `external_silence_s`; 0: never, as with ECS: it only takes no new tasks while it is silent. Stopped tasks, and
+    inactive services and clusters, are shown for `keep_stopped_s`. `backoff_base_s` doubles up to `backoff_limit_s`
+    while a service's tasks fail before they have run for `settled_s`. A lifecycle hook's target is to answer within
+    `hook_timeout_s`.
     """
 
     node_silence_s: float = 10.0
+    external_silence_s: float = 0.0
     keep_stopped_s: float = 3600.0
     backoff_base_s: float = 1.0
     backoff_limit_s: float = 300.0

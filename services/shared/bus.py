@@ -21,7 +21,9 @@ from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeout
 
+from contracts.kinds import unescape
 from contracts.rpc.command import Command
+from contracts.subjects import node_command
 from services.shared import telemetry
 from services.shared.errors import AwsError, StateUnavailable
 
@@ -95,8 +97,11 @@ _decode_published = msgspec.json.Decoder(_Published).decode
 class Bus:
     """One service's connection. Make it with `Bus.connect`."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, node: str = "") -> None:
         self.service = service
+        self.node = node
+        """The external node that this connection is of; empty for the platform's own services."""
+        self.password = ""
         self.client = Client()
         self.connected = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -111,9 +116,13 @@ class Bus:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def connect(cls, url: str, service: str, *, user: str = "", password: str = "", wait_s: float = 30.0) -> Bus:
-        """Connect as `service`'s own user. Tries until `wait_s` seconds have passed, then StateUnavailable."""
-        bus = cls(service)
+    async def connect(
+        cls, url: str, service: str, *, user: str = "", password: str = "", node: str = "", wait_s: float = 30.0
+    ) -> Bus:
+        """Connect as `service`'s own user, or as an external `node`, which has a user of its name. Tries until `wait_s`
+        seconds have passed, then StateUnavailable."""
+        bus = cls(service, node)
+        bus.password = password
         options: dict[str, Any] = {"user": user, "password": password} if user else {}
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
@@ -121,7 +130,7 @@ class Bus:
                 await bus.client.connect(
                     url,
                     name=f"roadstead-{service}",
-                    inbox_prefix=f"_INBOX.{service}",
+                    inbox_prefix=f"_INBOX.{node or service}",
                     connect_timeout=2,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -261,9 +270,11 @@ class Bus:
             return False
         return True
 
-    async def subscribe(self, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> Subscription:
-        """Hear what is published on a core subject from now on."""
-        return await self.client.subscribe(subject, cb=heard)
+    async def subscribe(
+        self, subject: str, heard: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        """Hear what is published on a core subject from now on. Of those with the same `queue` one hears each."""
+        return await self.client.subscribe(subject, queue=queue, cb=heard)
 
     async def serve(
         self,
@@ -276,6 +287,26 @@ class Bus:
 
         Requests are answered one after the other; `at_once`: each by itself, for a handler that may wait.
         """
+
+        async def work(request: nats.micro.Request) -> _Reply:
+            return await handle(command.request_decoder.decode(request.data))
+
+        await self._endpoint(command.name, command.subject, work, at_once)
+
+    async def serve_nodes(
+        self, command: Command[_Request, _Reply], handle: Callable[[str, _Request], Awaitable[_Reply]]
+    ) -> None:
+        """Answer a command of external nodes, each by itself: `handle` is told which node asks."""
+
+        async def work(request: nats.micro.Request) -> _Reply:
+            node = unescape(request.subject.split(".", 2)[1])
+            return await handle(node, command.request_decoder.decode(request.data))
+
+        await self._endpoint(f"node_{command.name}", command.node_subject, work, True)
+
+    async def _endpoint(
+        self, name: str, subject: str, work: Callable[[nats.micro.Request], Awaitable[msgspec.Struct]], at_once: bool
+    ) -> None:
         if self._micro is None:
             config = nats.micro.ServiceConfig(
                 name=self.service, version="0.1.0", description=f"Roadstead {self.service}"
@@ -283,30 +314,29 @@ class Bus:
             self._micro = await nats.micro.add_service(self.client, config)
 
         async def answer(request: nats.micro.Request) -> None:
-            with telemetry.received(f"rpc {command.subject}", request.headers, kind="SERVER"):
+            with telemetry.received(f"rpc {subject}", request.headers, kind="SERVER"):
                 try:
-                    reply = await handle(command.request_decoder.decode(request.data))
-                    await request.respond(msgspec.json.encode(reply))
+                    await request.respond(msgspec.json.encode(await work(request)))
                 except AwsError as error:
                     await request.respond_error(error.code, error.message)
                 except msgspec.MsgspecError as error:
                     await request.respond_error("BadRequest", str(error))
                 except Exception as error:
-                    log.exception("rpc.failed", command=command.subject)
+                    log.exception("rpc.failed", command=subject)
                     await request.respond_error("Internal", f"{type(error).__name__}: {error}")
 
         async def spawn(request: nats.micro.Request) -> None:
-            self.spawn(answer(request), f"rpc.{command.name}")
+            self.spawn(answer(request), f"rpc.{name}")
 
-        handler = spawn if at_once else answer
-        await self._micro.add_endpoint(name=command.name, subject=command.subject, handler=handler)
+        await self._micro.add_endpoint(name=name, subject=subject, handler=spawn if at_once else answer)
         await self.client.flush()  # once this returns the server knows of it, and nobody is told that nobody answers
 
     async def call(self, command: Command[_Request, _Reply], request: _Request, timeout: float | None = None) -> _Reply:
         """Ask another service. Raises CommandRefused, or StateUnavailable when it does not answer."""
         with telemetry.span(f"call {command.subject}", kind="CLIENT"):
             headers = telemetry.inject({})
-            reply = await self.request(command.subject, msgspec.json.encode(request), headers, timeout)
+            subject = node_command(self.node, command.subject) if self.node else command.subject
+            reply = await self.request(subject, msgspec.json.encode(request), headers, timeout)
         code = (reply.headers or {}).get("Nats-Service-Error-Code")
         if code:
             raise CommandRefused(code, (reply.headers or {}).get("Nats-Service-Error", ""))

@@ -18,13 +18,15 @@ from pathlib import Path
 
 from contracts.grants import OPERATOR, USERS, permissions
 from services.shared.errors import StateUnavailable
+from services.shared.nats_users import Issuer
 from services.shared.waiting import within
 
 STARTUP_S = 20.0
 
 
 def configuration(passwords: dict[str, str], *, port: int, host: str, store: str, sync_always: bool) -> str:
-    """A nats-server configuration with a user for each service, allowed only the subjects that it needs."""
+    """A nats-server configuration with a user for each service, allowed only the subjects that it needs. Whether
+    anybody else may connect, an external node, is asked of identity."""
     users = [
         {
             "user": name,
@@ -33,6 +35,7 @@ def configuration(passwords: dict[str, str], *, port: int, host: str, store: str
         }
         for name in (OPERATOR, *USERS)
     ]
+    asked = {"issuer": Issuer(passwords["identity"]).public, "auth_users": [OPERATOR, *USERS]}
     lines = [
         f"host: {json.dumps(host)}",
         f"port: {port}",
@@ -44,7 +47,7 @@ def configuration(passwords: dict[str, str], *, port: int, host: str, store: str
         "  max_file: 1TB",  # not what is free now: of that NATS sets aside what streams may grow to, or refuses them
         *(["  sync_interval: always"] if sync_always else []),
         "}",
-        f"authorization {{ users: {json.dumps(users)} }}",
+        f"authorization {{ users: {json.dumps(users)}, auth_callout: {json.dumps(asked)} }}",
     ]
     return "\n".join(lines) + "\n"
 

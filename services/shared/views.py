@@ -269,7 +269,7 @@ class Follower:
             with contextlib.suppress(nats.errors.Error):
                 await self._subscription.unsubscribe()
             self._subscription = None
-            if self._consumer:
+            if self._consumer and not self._bus.node:  # an external node may not; they end by themselves when idle
                 with contextlib.suppress(StateUnavailable, ApiError):
                     await self._bus.api(f"CONSUMER.DELETE.{self._view.stream}.{self._consumer}")
                 self._consumer = ""

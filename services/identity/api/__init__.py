@@ -1,5 +1,6 @@
-"""The AWS operations that identity answers: STS, IAM, Secrets Manager, Parameter Store."""
+"""The AWS operations that identity answers: STS, IAM, Secrets Manager, Parameter Store, activations."""
 
+from services.identity.api.activations import Activations
 from services.identity.api.parameters import Parameters
 from services.identity.api.policies import ManagedPolicies
 from services.identity.api.roles import Roles
@@ -11,4 +12,4 @@ class Iam(Roles, ManagedPolicies):
     """The operations of IAM that exist here: roles and policies."""
 
 
-__all__ = ["Iam", "Parameters", "Secrets", "SecurityTokens"]
+__all__ = ["Activations", "Iam", "Parameters", "Secrets", "SecurityTokens"]

@@ -5,6 +5,7 @@ All of it is memory, kept up to date by NATS. Reading costs nothing; writing is 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
+from contracts.records.identity import MANAGED_NODE, ManagedNode
 from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from contracts.records.scheduler import (
     CAPACITY_PROVIDER,
@@ -38,7 +40,7 @@ from services.scheduler.decisions import life, rollback
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
 from services.scheduler.decisions.names import container_instance_id
-from services.scheduler.decisions.placement import ZONE, Candidate, Holding, Ledger
+from services.scheduler.decisions.placement import EXTERNAL_PREFIX, KIND_ATTRIBUTES, ZONE, Candidate, Holding, Ledger
 from services.scheduler.settings import SchedulerSettings
 from services.shared.bus import Bus
 from services.shared.clock import Clock
@@ -70,8 +72,10 @@ class World:
         self.reclaims: Table[SpotReclaim]
         self.nodes: Table[Node]
         self.statuses: Table[TaskStatus]
+        self.managed: dict[str, ManagedNode] = {}
         self._agents: View
         self._monitor: View
+        self._managed: View
         self._heartbeats: Subscription | None = None
         self._heard: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, Candidate]] = {}
@@ -93,6 +97,7 @@ class World:
         world.store = await Store.open(bus, KINDS, listen=world._changed)
         world._agents = await View.open(bus, NODE, TASK_STATUS, listen=world._changed)
         world._monitor = await View.open(bus, METRIC_ALARM, listen=world._changed)
+        world._managed = await View.open(bus, MANAGED_NODE, listen=world._changed)
         world.clusters = world.store.table(CLUSTER)
         world.definitions = world.store.table(TASK_DEFINITION)
         world.tasks = world.store.table(TASK)
@@ -115,6 +120,7 @@ class World:
             await self._heartbeats.unsubscribe()
         await self._agents.close()
         await self._monitor.close()
+        await self._managed.close()
         await self.store.close()
 
     def listen(self, listener: Callable[[Change], None]) -> None:
@@ -144,6 +150,10 @@ class World:
             self._settle(change.key)
         elif change.kind is NODE:
             self._index_node(change)
+        elif change.kind is MANAGED_NODE and change.new is not None:
+            record: ManagedNode = change.new.record
+            self.managed[record.node] = record
+            self._candidates.pop(record.node, None)
         elif change.kind is SPOT_RECLAIM:
             self._candidates.pop(change.key[0], None)
         elif change.kind is TASK_DEFINITION and change.new is not None:
@@ -231,8 +241,13 @@ class World:
         return heard is not None and self.clock() - heard <= self.silence_s
 
     def silences(self) -> Iterator[tuple[str, float]]:
-        """Each node with the time at which it will have been silent for too long."""
-        return iter([(name, heard + self.silence_s) for name, heard in self._heard.items()])
+        """Each node with the time at which it will have been silent for too long; never (inf) for external ones, unless
+        the settings say otherwise."""
+        return iter([(name, heard + self.patience_s(name)) for name, heard in self._heard.items()])
+
+    def patience_s(self, node: str) -> float:
+        """How long a node may be silent before what it runs is written off."""
+        return self.silence_s if node not in self.managed else self.settings.external_silence_s or math.inf
 
     def occupied_nodes(self) -> list[str]:
         """The nodes on which something is reserved."""
@@ -241,8 +256,11 @@ class World:
     # What is
 
     def candidates(self, account: str, region: str, cluster: str) -> list[Candidate]:
-        """All nodes, as placement in a cluster sees them: with what the cluster's owner made of them."""
+        """All nodes of a cluster, as placement sees them: with what the cluster's owner made of them."""
         found = [self._candidate(entry.record, entry.sequence) for entry in self.nodes.entries()]
+        strangers = self._strangers(account, region, cluster)
+        if strangers:
+            found = [node for node in found if node.name not in strangers]
         changed = {i.node: i for i in self.instances.records(account, region, cluster)}
         if not changed:
             return found
@@ -251,7 +269,7 @@ class World:
     def candidate(self, account: str, region: str, cluster: str, node: str) -> Candidate | None:
         """A node as placement in a cluster sees it."""
         entry = self.nodes.get(node)
-        if entry is None:
+        if entry is None or not self.belongs(account, region, cluster, node):
             return None
         found = self._candidate(entry.record, entry.sequence)
         instance = self.instances.record(account, region, cluster, node)
@@ -261,10 +279,42 @@ class World:
         key = CONTAINER_INSTANCE.key_of(instance)
         known = self._changed_candidates.get(key)
         if known is None or known[0] is not node or known[1] is not instance:
-            usable = node.usable and instance.status == "ACTIVE"
+            usable = node.usable and instance.status != "DRAINING"
             made = replace(node, attributes={**node.attributes, **instance.attributes}, usable=usable)
             known = self._changed_candidates[key] = (node, instance, made)
         return known[2]
+
+    def nodes_of(self, account: str, region: str, cluster: str) -> list[Node]:
+        """The nodes that are container instances of a cluster: the platform's own are of every cluster, an external one
+        is of that which it joined; but for those that were deregistered."""
+        strangers = self._strangers(account, region, cluster)
+        return [node for node in self.nodes.records() if node.node not in strangers]
+
+    def node_count(self, account: str, region: str, cluster: str) -> int:
+        """How many nodes a cluster has."""
+        return len(self.nodes) - sum(node in self._heard for node in self._strangers(account, region, cluster))
+
+    def _strangers(self, account: str, region: str, cluster: str) -> set[str]:
+        named = {*self.managed, *(i.node for i in self.instances.records(account, region, cluster))}
+        return {node for node in named if not self.belongs(account, region, cluster, node)}
+
+    def belongs(self, account: str, region: str, cluster: str, node: str) -> bool:
+        """Whether a node is of a cluster."""
+        managed = self.managed.get(node)
+        if managed is not None and (managed.account, managed.region, managed.cluster) != (account, region, cluster):
+            return False
+        return not self.deregistered(account, region, cluster, node)
+
+    def deregistered(self, account: str, region: str, cluster: str, node: str) -> bool:
+        """Whether a node was taken out of a cluster."""
+        managed = self.managed.get(node)
+        if managed is not None and managed.status != "ACTIVE":
+            return True
+        instance = self.instances.record(account, region, cluster, node)
+        if instance is None or instance.status != "INACTIVE":
+            return False
+        record = self.nodes.record(node)
+        return managed is not None or record is None or record.session == instance.session
 
     def draining(self, account: str, region: str, cluster: str, node: str) -> bool:
         """Whether a cluster's tasks are to leave a node."""
@@ -284,15 +334,18 @@ class World:
         known = self._candidates.get(node.node)
         if known is not None and known[0] == sequence and known[1].connected == connected:
             return known[1]
+        external = node.node in self.managed
+        kind = "EXTERNAL" if external else node.capacity_kind
         made = Candidate(
             name=node.node,
             zone=node.zone,
             cpu=node.cpu_units,
             memory=node.memory_mib,
-            kind=node.capacity_kind,
+            kind=kind,
             network_modes=node.network_modes,
-            attributes={ZONE: node.zone, "ecs.os-type": "linux", **node.attributes},
-            usable=not node.draining,
+            attributes={ZONE: node.zone, "ecs.os-type": "linux", **KIND_ATTRIBUTES.get(kind, {}), **node.attributes},
+            # The name of an external node without the record of one: somebody else's agent, or one that is forgotten.
+            usable=not node.draining and (external or not node.node.startswith(EXTERNAL_PREFIX)),
             connected=connected,
             agent_version=node.agent_version,
             registered_at=node.registered_at,

@@ -1,6 +1,7 @@
 """The ECS API: one class a subject, joined in `Ecs`."""
 
 from services.scheduler.api.account_settings import AccountSettings
+from services.scheduler.api.agent_wire import AgentWire
 from services.scheduler.api.capacity_providers import CapacityProviders
 from services.scheduler.api.clusters import Clusters
 from services.scheduler.api.container_instances import ContainerInstances
@@ -23,6 +24,7 @@ class Ecs(
     Services,
     Deployments,
     ContainerInstances,
+    AgentWire,
     AccountSettings,
     Tagging,
 ):

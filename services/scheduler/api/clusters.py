@@ -165,6 +165,10 @@ class Clusters(EcsBase):
             raise AwsError("UpdateInProgressException", "The cluster is being updated by others; try again.") from None
         return updated or cluster
 
+    def _nodes(self, cluster: Cluster) -> int:
+        active = cluster.status == "ACTIVE"
+        return self.world.node_count(cluster.account, cluster.region, cluster.name) if active else 0
+
     def _cluster_shape(self, cluster: Cluster, include: set[str]) -> ecs.Cluster:
         request = cluster.request
         counts = self._counts(cluster)
@@ -172,7 +176,7 @@ class Clusters(EcsBase):
             cluster_arn=names.arn(cluster.account, cluster.region, "cluster", cluster.name),
             cluster_name=cluster.name,
             status=cluster.status,
-            registered_container_instances_count=len(self.world.nodes) if cluster.status == "ACTIVE" else 0,
+            registered_container_instances_count=self._nodes(cluster),
             running_tasks_count=counts["running"],
             pending_tasks_count=counts["pending"],
             active_services_count=counts["services"],

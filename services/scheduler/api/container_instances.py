@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from contracts.aws import ecs
 from contracts.records.agent import Node
-from contracts.records.scheduler import CONTAINER_INSTANCE, Cluster, ContainerInstance
+from contracts.records.scheduler import CONTAINER_INSTANCE, TASK, Cluster, ContainerInstance
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.shapes import instance_arn
 from services.scheduler.decisions import life, names
@@ -37,7 +37,7 @@ class ContainerInstances(EcsBase):
         expression = parse(request.filter) if request.filter else None
         arns = sorted(
             instance_arn(cluster.account, cluster.region, cluster.name, node.node)
-            for node in self.world.nodes.records()
+            for node in self.world.nodes_of(cluster.account, cluster.region, cluster.name)
             if request.status in (None, self._status(cluster, node))
             and (expression is None or self._holds(cluster, node, expression))
         )
@@ -61,7 +61,7 @@ class ContainerInstances(EcsBase):
             raise AwsError("InvalidParameterException", "Specify between 1 and 100 container instances.")
         found, failures = [], []
         for reference in request.container_instances:
-            node = self.world.nodes.record(self._node_of(reference) or "")
+            node = self._node_of(cluster, reference)
             if node is None:
                 failures.append(self._missing(cluster, reference))
             else:
@@ -84,13 +84,35 @@ class ContainerInstances(EcsBase):
         event = "container_instance.draining.v1" if request.status == "DRAINING" else "container_instance.activated.v1"
         found, failures = [], []
         for reference in request.container_instances:
-            node = self.world.nodes.record(self._node_of(reference) or "")
+            node = self._node_of(cluster, reference)
             if node is None:
                 failures.append(self._missing(cluster, reference))
                 continue
             await self._change_instance(cluster, node.node, event, lambda old: replace(old, status=request.status))
             found.append(self._instance(cluster, node))
         return ecs.UpdateContainerInstancesStateResponse(container_instances=found, failures=failures)
+
+    async def deregister_container_instance(
+        self, context: RequestContext, request: ecs.DeregisterContainerInstanceRequest
+    ) -> ecs.DeregisterContainerInstanceResponse:
+        """Take a node out of the cluster: one write. With `force` what runs there is given up, and replaced elsewhere
+        if it is a service's. An external node is refused from then on; another one is back when its agent registers
+        anew."""
+        cluster = self._own_cluster(context, request.cluster)
+        node = self._node_of(cluster, request.container_instance)
+        if node is None:
+            raise AwsError("InvalidParameterException", "The specified container instance does not exist.")
+        where = (cluster.account, cluster.region, cluster.name)
+        alive = [task for task, status in self.world.tasks_on(node.node) if not life.over(task, status)]
+        if not request.force and any(TASK.key_of(task)[:3] == where for task in alive):
+            raise AwsError("InvalidParameterException", "Found running tasks on the instance.")
+        shown = self._instance(cluster, node)
+        out = {"status": "INACTIVE", "session": node.session}
+        await self._change_instance(
+            cluster, node.node, "container_instance.deregistered.v1", lambda old: replace(old, **out)
+        )
+        shown.status, shown.agent_connected = "INACTIVE", False
+        return ecs.DeregisterContainerInstanceResponse(container_instance=shown)
 
     async def put_attributes(
         self, context: RequestContext, request: ecs.PutAttributesRequest
@@ -100,7 +122,7 @@ class ContainerInstances(EcsBase):
         if not 1 <= len(request.attributes) <= MOST_ATTRIBUTES:
             raise AwsError("InvalidParameterException", f"Specify between 1 and {MOST_ATTRIBUTES} attributes.")
         check_attributes(request.attributes)
-        for node, own in self._by_node(request.attributes).items():
+        for node, own in self._by_node(cluster, request.attributes).items():
             new = {a.name: a.value or "" for a in own}
             await self._change_instance(
                 cluster, node, _CHANGED, lambda old, new=new: _with(old, {**old.attributes, **new})
@@ -114,7 +136,7 @@ class ContainerInstances(EcsBase):
         cluster = self._seen_cluster(context, request.cluster)
         if not 1 <= len(request.attributes) <= MOST_ATTRIBUTES:
             raise AwsError("InvalidParameterException", f"Specify between 1 and {MOST_ATTRIBUTES} attributes.")
-        for node, own in self._by_node(request.attributes).items():
+        for node, own in self._by_node(cluster, request.attributes).items():
             gone = {a.name for a in own}
             await self._change_instance(
                 cluster,
@@ -132,7 +154,7 @@ class ContainerInstances(EcsBase):
         if request.attribute_value is not None and request.attribute_name is None:
             raise AwsError("InvalidParameterException", "attributeName must be specified with attributeValue.")
         found = {}
-        for node in self.world.nodes.records():
+        for node in self.world.nodes_of(cluster.account, cluster.region, cluster.name):
             target = instance_arn(cluster.account, cluster.region, cluster.name, node.node)
             for name, value in node_attributes(self.world, cluster, node.node).items():
                 if request.attribute_name in (None, name) and request.attribute_value in (None, value):
@@ -142,16 +164,16 @@ class ContainerInstances(EcsBase):
         shown, token = page(sorted(found), request.next_token, request.max_results)
         return ecs.ListAttributesResponse(attributes=[found[key] for key in shown], next_token=token)
 
-    def _by_node(self, attributes: list[ecs.Attribute]) -> dict[str, list[ecs.Attribute]]:
+    def _by_node(self, cluster: Cluster, attributes: list[ecs.Attribute]) -> dict[str, list[ecs.Attribute]]:
         """The attributes by the node that each is for. Raises TargetNotFoundException."""
         found: dict[str, list[ecs.Attribute]] = {}
         for attribute in attributes:
             if not attribute.target_id:
                 raise AwsError("InvalidParameterException", "targetId must be specified for each attribute.")
-            node = self._node_of(attribute.target_id)
+            node = self._node_of(cluster, attribute.target_id)
             if node is None:
                 raise AwsError("TargetNotFoundException", "The specified target wasn't found.")
-            found.setdefault(node, []).append(attribute)
+            found.setdefault(node.node, []).append(attribute)
         return found
 
     async def _change_instance(
@@ -163,13 +185,18 @@ class ContainerInstances(EcsBase):
             known = old or ContainerInstance(
                 account=cluster.account, region=cluster.region, cluster=cluster.name, node=node
             )
+            if known.status == "INACTIVE":  # its agent has registered anew, or nothing would be changed
+                known = replace(known, status="ACTIVE", session="")
             new = change(known)
             return old if old is not None and new == old else replace(new, version=known.version + 1)
 
         await self.world.store.update(CONTAINER_INSTANCE, key, changed, event)
 
-    def _node_of(self, reference: str) -> str | None:
-        return self.world.node_of_instance(names.last_part(reference))
+    def _node_of(self, cluster: Cluster, reference: str) -> Node | None:
+        name = self.world.node_of_instance(names.last_part(reference))
+        if name is None or not self.world.belongs(cluster.account, cluster.region, cluster.name, name):
+            return None
+        return self.world.nodes.record(name)
 
     def _missing(self, cluster: Cluster, reference: str) -> ecs.Failure:
         instance_id = names.last_part(reference)

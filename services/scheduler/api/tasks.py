@@ -75,7 +75,8 @@ class Tasks(EcsBase):
         capacities = self._capacities(request, cluster, len(ids))
         for capacity in set(capacities):
             check_support(definition, capacity.launch_type)
-        if not self.world.nodes and any(capacity.launch_type != "FARGATE" for capacity in capacities):
+        own = any(capacity.launch_type != "FARGATE" for capacity in capacities)
+        if own and not self.world.node_count(cluster.account, cluster.region, cluster.name):
             raise AwsError("InvalidParameterException", "No Container Instances were found in your cluster.")
         plan = self._plan(request, cluster, definition, capacities[0])
         plan = msgspec.structs.replace(
@@ -164,8 +165,10 @@ class Tasks(EcsBase):
         started, failures = [], []
         for reference in request.container_instances:
             instance_id = names.last_part(reference)
-            node = self.world.node_of_instance(instance_id)
-            outcome = await start_on(self.world, plan, node or "", fresh_ids(1)[0])
+            node = self.world.node_of_instance(instance_id) or ""
+            capacity = of_launch_type("EXTERNAL" if node in self.world.managed else "EC2")
+            on = msgspec.structs.replace(plan, capacity=capacity)
+            outcome = await start_on(self.world, on, node, fresh_ids(1)[0])
             if isinstance(outcome, str):
                 arn = names.arn(cluster.account, cluster.region, "container-instance", cluster.name, instance_id)
                 failures.append(ecs.Failure(arn=arn, reason=outcome))

@@ -10,6 +10,7 @@ import structlog
 from services.scheduler.adapters import World
 from services.scheduler.controllers.cleaning import CleaningController
 from services.scheduler.controllers.hooks import HookController
+from services.scheduler.controllers.instances import InstanceController
 from services.scheduler.controllers.nodes import NodeController
 from services.scheduler.controllers.services import ServiceController
 from services.scheduler.controllers.spot import SpotController
@@ -73,6 +74,7 @@ class Leader:
             HookController(world, self._targets, leads),
             NodeController(world, leads),
             SpotController(world, leads),
+            InstanceController(world, leads),
             CleaningController(world, world.settings.keep_stopped_s),
         )
 

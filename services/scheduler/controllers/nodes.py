@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import structlog
@@ -74,15 +75,16 @@ class NodeController:
         self._lost = silent
         if suspects.keys() - silent:
             return world.silence_s / 10
-        waiting = [at for name, at in due.items() if name not in silent]
+        waiting = [at for name, at in due.items() if name not in silent and at < math.inf]
         return max(0.0, min(waiting) - now) + 0.01 if waiting else None
 
     async def _lose(self, names: list[str]) -> None:
         lost: list[tuple[Key, str]] = []
         for name in names:
+            silence_s = self._world.patience_s(name)
             if name not in self._lost:
-                log.warning("node.lost", node=name, silent_s=self._world.silence_s)
-            why = f"The node {name} was lost: its agent has not been heard of for {self._world.silence_s:g} seconds."
+                log.warning("node.lost", node=name, silent_s=silence_s)
+            why = f"The node {name} was lost: its agent has not been heard of for {silence_s:g} seconds."
             found = self._world.tasks_on(name)
             lost += [(TASK.key_of(task), why) for task, status in found if not life.over(task, status)]
         for begin in range(0, len(lost), AT_ONCE):

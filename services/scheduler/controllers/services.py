@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from contracts.kinds import Key
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.identity import MANAGED_NODE
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.scheduler import (
     CONTAINER_INSTANCE,
@@ -88,6 +89,8 @@ class ServiceController:
                 self._feed()
         elif change.kind in (NODE, SPOT_RECLAIM):
             self._node_changed(change.key[0])
+        elif change.kind is MANAGED_NODE and change.new is not None:
+            self._node_changed(change.new.record.node)
         elif change.kind is CONTAINER_INSTANCE:
             self._node_changed(change.key[3])
         elif change.kind is METRIC_ALARM:

@@ -17,6 +17,10 @@ from services.scheduler.decisions.query import Expression, Facts, asks_attribute
 _REMEMBERED = 64
 CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 ZONE = "ecs.availability-zone"
+EXTERNAL_PREFIX = "mi-"
+"""What the names of external nodes begin with."""
+KIND_ATTRIBUTES = {"EXTERNAL": {"ecs.capability.external": ""}}
+"""The attributes that ECS gives container instances of a kind."""
 
 
 class Candidate(msgspec.Struct, frozen=True):

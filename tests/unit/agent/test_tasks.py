@@ -54,7 +54,7 @@ class Bench:
     async def definition_of(self, task):
         return self.definition
 
-    async def pull(self, image, account, region):
+    async def pull(self, image, task):
         return await self.runtime.pull(image)
 
     async def nothing(self, *_):
