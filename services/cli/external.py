@@ -158,8 +158,9 @@ async def _serve(layout: Layout, known: Registration, arguments: argparse.Namesp
         return say_no(f"{known.node}: {uplink.refusal}; its tasks go on") if uplink.refused.is_set() else 0
     finally:
         over.cancel()
-        connecting.cancel()
-        await asyncio.gather(over, connecting, return_exceptions=True)
+        while not connecting.done():  # one cancellation may get lost: see Bus._end_reconnecting
+            connecting.cancel()
+            await asyncio.wait([connecting], timeout=0.1)
         await uplink.stop()
 
 

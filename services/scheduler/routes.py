@@ -131,7 +131,7 @@ class Overview:
         )
 
     def _count_nodes(self) -> dict[tuple[str, ...], float]:
-        counted = Counter("ready" if self._world.connected(n.node) else "silent" for n in self._world.nodes.records())
+        counted = Counter("ready" if self._world.connected(n.node) else "silent" for n in self._world.present())
         return {(state,): counted[state] for state in ("ready", "silent")}
 
     def _count_tasks(self) -> dict[tuple[str, ...], float]:
@@ -147,7 +147,7 @@ class Overview:
 
     def _nodes(self) -> list[NodeState]:
         shown = []
-        for node in sorted(self._world.nodes.records(), key=lambda n: n.node):
+        for node in sorted(self._world.present(), key=lambda n: n.node):
             used = self._world.ledger.usage(node.node)
             shown.append(
                 NodeState(

@@ -290,6 +290,11 @@ class World:
         strangers = self._strangers(account, region, cluster)
         return [node for node in self.nodes.records() if node.node not in strangers]
 
+    def present(self) -> list[Node]:
+        """All nodes but the external ones that were taken out: what their agents said last stays."""
+        out = {m.node for m in self.managed.values() if self.deregistered(m.account, m.region, m.cluster, m.node)}
+        return [node for node in self.nodes.records() if node.node not in out]
+
     def node_count(self, account: str, region: str, cluster: str) -> int:
         """How many nodes a cluster has."""
         return len(self.nodes) - sum(node in self._heard for node in self._strangers(account, region, cluster))

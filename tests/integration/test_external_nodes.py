@@ -1,0 +1,224 @@
+"""External nodes at identity and NATS: what an activation gives, what a node may, what it is refused."""
+
+import asyncio
+import json
+import secrets
+import time
+
+import nats
+import nats.errors
+import pytest
+
+from contracts.records.agent import NODE
+from contracts.records.scheduler import CONTAINER_INSTANCE, TASK, TASK_DEFINITION, ContainerInstance, TaskDefinition
+from contracts.rpc.identity import (
+    ISSUE_SESSION,
+    REGISTER_NODE,
+    RESOLVE_SECRETS,
+    IssueSession,
+    RegisterNode,
+    ResolveSecrets,
+)
+from services.shared.bus import Bus, CommandRefused
+from services.shared.errors import StateUnavailable
+from services.shared.managed_nodes import digest
+from services.shared.sealing import Asker
+from services.shared.state import Store
+from services.shared.views import View
+from tests.builders.ecs import node as node_record
+from tests.builders.ecs import task as task_record
+from tests.integration.test_identity_iam import allow, door, refused, trusting  # noqa: F401
+
+REGION = "us-east-1"
+SSM_TRUST = trusting(Service="ssm.amazonaws.com")
+
+
+@pytest.fixture
+async def ssm(door):  # noqa: F811
+    await door.role("ecsAnywhereRole", trust=SSM_TRUST)
+    return door.root("ssm")
+
+
+async def quiet(error: Exception) -> None:
+    """What is refused is no news here."""
+
+
+class Machine:
+    """A machine with a secret, on the platform's NATS."""
+
+    def __init__(self, platform) -> None:
+        self.platform, self.secret, self.node = platform, secrets.token_hex(32), ""
+        self.errors: list[str] = []
+
+    async def join(self, activation: dict, **changed):
+        edge = await self.platform.bus("edge")
+        request = {
+            "activation_id": activation["ActivationId"],
+            "activation_code": activation["ActivationCode"],
+            "region": REGION,
+            "cluster": "main",
+            "secret_digest": digest(self.secret),
+            **changed,
+        }
+        answer = await edge.call(REGISTER_NODE, RegisterNode(**request))
+        self.node = answer.node
+        return answer
+
+    async def connect(self, **changed) -> Bus:
+        given = {"user": self.node, "password": self.secret, "node": self.node, **changed}
+        bus = await Bus.connect(self.platform.server.url, "agent", wait_s=20, **given)
+        self.platform._buses.append(bus)
+        on_error = bus.client._error_cb
+
+        async def keep(error):
+            self.errors.append(str(error))
+            await on_error(error)
+
+        bus.client._error_cb = keep
+        return bus
+
+    async def refused(self, **changed) -> bool:
+        """Whether NATS lets it not in."""
+        given = {"user": self.node, "password": self.secret, **changed}
+        try:
+            client = await nats.connect(self.platform.server.url, allow_reconnect=False, error_cb=quiet, **given)
+        except nats.errors.Error as error:
+            return "Authorization Violation" in str(error)
+        await client.close()
+        return False
+
+
+async def joined(ssm, platform) -> tuple[Machine, Bus]:
+    machine = Machine(platform)
+    await machine.join(await ssm.create_activation(IamRole="ecsAnywhereRole", RegistrationLimit=5))
+    return machine, await machine.connect()
+
+
+async def test_an_activation_is_made_described_filtered_and_deleted_and_its_code_is_told_once(ssm):
+    expires = time.time() + 3600
+    made = await ssm.create_activation(
+        IamRole="ecsAnywhereRole",
+        Description="lab",
+        DefaultInstanceName="box",
+        RegistrationLimit=3,
+        ExpirationDate=expires,
+    )
+    assert len(made["ActivationCode"]) == 20
+    (shown,) = (await ssm.describe_activations())["ActivationList"]
+    told = ("ActivationId", "Description", "DefaultInstanceName", "IamRole", "RegistrationLimit", "RegistrationsCount")
+    assert [shown[name] for name in told] == [made["ActivationId"], "lab", "box", "ecsAnywhereRole", 3, 0]
+    assert made["ActivationCode"] not in json.dumps(shown, default=str)
+    none = [{"FilterKey": "IamRole", "FilterValues": ["other"]}]
+    assert (await ssm.describe_activations(Filters=none))["ActivationList"] == []
+    await ssm.delete_activation(ActivationId=made["ActivationId"])
+    assert await refused(ssm.delete_activation(ActivationId=made["ActivationId"])) == "InvalidActivation"
+
+
+async def test_what_can_t_be_an_activation_is_refused(ssm, door):  # noqa: F811
+    await door.role("tasks", trust=trusting(Service="ecs-tasks.amazonaws.com"))
+    assert await refused(ssm.create_activation(IamRole="none")) == "ValidationException"
+    assert await refused(ssm.create_activation(IamRole="tasks")) == "ValidationException"
+    late = time.time() + 31 * 24 * 3600
+    assert await refused(ssm.create_activation(IamRole="ecsAnywhereRole", ExpirationDate=late)) == "InvalidParameters"
+
+
+async def test_of_many_machines_at_once_as_many_join_as_may(ssm, nats_platform):
+    activation = await ssm.create_activation(IamRole="ecsAnywhereRole", RegistrationLimit=3)
+    machines = [Machine(nats_platform) for _ in range(6)]
+    results = await asyncio.gather(*(m.join(activation) for m in machines), return_exceptions=True)
+    refusals = [r for r in results if isinstance(r, CommandRefused)]
+    assert (len(refusals), {r.code for r in refusals}) == (3, {"InvalidActivation"})
+    (first,) = [m for m, r in zip(machines, results, strict=True) if not isinstance(r, Exception)][:1]
+    again = await first.join(activation)
+    assert (again.node, again.account, again.cluster) == (first.node, "000000000000", "main")
+    (shown,) = (await ssm.describe_activations())["ActivationList"]
+    assert shown["RegistrationsCount"] == 3
+
+
+async def test_a_node_speaks_for_itself_alone(ssm, nats_platform):
+    machine, bus = await joined(ssm, nats_platform)
+    store = Store(bus, await View.open(bus, NODE, filters=(NODE.filter(node=machine.node),)))
+    tasks = await View.open(bus, TASK, filters=(TASK.filter(node=machine.node),))
+    await store.put(NODE, node_record(machine.node), "node.registered.v1")
+    for subject in (NODE.subject(("n1",)), "heartbeat.agent.n1", "rpc.identity.issue_session", "logs.1.us-east-1.g.s"):
+        machine.errors.clear()
+        await bus.client.publish(subject, b"{}")
+        await bus.client.flush()
+        assert any("permissions violation" in error.lower() for error in machine.errors), subject
+    for subject in ("_INBOX.agent.>", "state.>", "exec.in.*"):
+        machine.errors.clear()
+        await bus.client.subscribe(subject)
+        await bus.client.flush()
+        assert any("permissions violation" in error.lower() for error in machine.errors), subject
+    await tasks.close()
+    await store.close()
+
+
+async def test_who_is_no_node_or_is_out_does_not_get_in(ssm, nats_platform):
+    machine, _ = await joined(ssm, nats_platform)
+    assert await machine.refused(password="x" * 64)
+    assert await machine.refused(user="mi-0123456789abcdef0")
+    assert not await machine.refused()
+    scheduler = await Store.open(await nats_platform.bus("scheduler"), (CONTAINER_INSTANCE,))
+    out = ContainerInstance(account="000000000000", region=REGION, cluster="main", node=machine.node, status="INACTIVE")
+    await scheduler.put(CONTAINER_INSTANCE, out, "container_instance.deregistered.v1")
+    assert await machine.refused()
+    other, _ = await joined(ssm, nats_platform)
+    await ssm.deregister_managed_instance(InstanceId=other.node)
+    assert await other.refused()
+    unknown = ssm.deregister_managed_instance(InstanceId="mi-0123456789abcdef0")
+    assert await refused(unknown) == "InvalidInstanceId"
+
+
+async def place(nats_platform, node: str, task_id: str, role: str) -> None:
+    store = await Store.open(await nats_platform.bus("scheduler"), (TASK, TASK_DEFINITION))
+    container = {"name": "web", "image": "busybox", "secrets": [{"name": "PASS", "valueFrom": "/shop/pass"}]}
+    definition = TaskDefinition(
+        account="000000000000",
+        region=REGION,
+        family="web",
+        revision=1,
+        status="ACTIVE",
+        definition={"containerDefinitions": [container], "taskRoleArn": role, "executionRoleArn": role},
+        registered_at=1.0,
+    )
+    await store.put(TASK_DEFINITION, definition, "task_definition.registered.v1")
+    await store.put(TASK, task_record(task_id, node=node), "task.placed.v1")
+
+
+async def test_a_node_gets_the_credentials_and_secrets_of_its_own_tasks_alone(ssm, nats_platform, door):  # noqa: F811
+    machine, bus = await joined(ssm, nats_platform)
+    trust = trusting(Service="ecs-tasks.amazonaws.com")
+    role = await door.role("web", allow("ssm:GetParameters"), trust=trust)
+    other = await door.role("admin", allow("*"), trust=trust)
+    for name in ("/shop/pass", "/shop/other"):
+        await ssm.put_parameter(Name=name, Value="open sesame", Type="SecureString")
+    await place(nats_platform, machine.node, "mine", role)
+    store = await Store.open(await nats_platform.bus("scheduler"), (TASK,))
+    await store.put(TASK, task_record("elsewhere", node="n1"), "task.placed.v1")
+    session = await bus.call(ISSUE_SESSION, IssueSession(role_arn=role, session_name="mine"))
+    assert session.role_arn == role
+    asker = Asker()
+
+    async def resolve(*wanted: str, **changed):
+        import base64
+
+        about = {"role_arn": role, "task": "mine", "account": "000000000000", "region": REGION, **changed}
+        key = base64.b64encode(asker.public).decode()
+        return await bus.call(RESOLVE_SECRETS, ResolveSecrets(values_from=list(wanted), public_key=key, **about))
+
+    assert (await resolve("/shop/pass")).sealed
+    for call in (
+        bus.call(ISSUE_SESSION, IssueSession(role_arn=other, session_name="mine")),
+        bus.call(ISSUE_SESSION, IssueSession(role_arn=role, session_name="elsewhere")),
+        bus.call(ISSUE_SESSION, IssueSession(role_arn=role, session_name="none")),
+        resolve("/shop/other"),
+        resolve("/shop/pass", task="elsewhere"),
+        resolve("/shop/pass", role_arn=other),
+        resolve("/shop/pass", region="eu-west-1"),
+    ):
+        with pytest.raises(CommandRefused, match=r"The (task|node)"):
+            await call
+    bus.node = ""  # as a service asks: not this one's to say
+    with pytest.raises(StateUnavailable):
+        await bus.call(ISSUE_SESSION, IssueSession(role_arn=role, session_name="mine"), timeout=0.5)
