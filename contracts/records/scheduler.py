@@ -246,7 +246,8 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
 class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):
     """Capacity of a user's own: the nodes that are of a kind of its name.
 
-    status: ACTIVE | INACTIVE. `request` is CreateCapacityProvider as it came, with what was changed since.
+    status: ACTIVE | INACTIVE. `request` is CreateCapacityProvider as it came, with what was changed since. One of
+    managed instances is of one `cluster`.
     """
 
     account: str
@@ -257,6 +258,7 @@ class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):
     request: dict[str, Any] = {}
     tags: dict[str, str] = {}
     update_status: str | None = None
+    cluster: str = ""
 
 
 class ContainerInstance(msgspec.Struct, kw_only=True, frozen=True):

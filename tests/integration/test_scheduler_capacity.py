@@ -110,6 +110,56 @@ async def test_a_provider_of_ones_own_is_made_used_changed_and_deleted(stage):
         await client("RunTask", taskDefinition="web", capacityProviderStrategy=strategy)
 
 
+TEMPLATE = {
+    "ec2InstanceProfileArn": "arn:aws:iam::000000000000:instance-profile/ecsInstanceRole",
+    "networkConfiguration": {"subnets": ["subnet-1"]},
+}
+MANAGED = {
+    "infrastructureRoleArn": "arn:aws:iam::000000000000:role/ecsInfrastructureRole",
+    "instanceLaunchTemplate": TEMPLATE,
+}
+
+
+async def test_managed_instances_are_nodes_of_a_kind_of_their_provider_s_name_in_one_cluster(stage):
+    _, client = await ready(stage)
+    await fargate(client)
+    await stage.agent("big", "us-east-1b", capacity_kind="large")
+    for cluster in ("main", "other"):
+        await client("CreateCluster", clusterName=cluster)
+    made = await client("CreateCapacityProvider", name="large", cluster="main", managedInstancesProvider=MANAGED)
+    provider = made["capacityProvider"]
+    assert (provider["type"], provider["cluster"].rsplit("/", 1)[1]) == ("MANAGED_INSTANCES", "main")
+    assert provider["managedInstancesProvider"]["instanceLaunchTemplate"] == TEMPLATE
+    strategy = [{"capacityProvider": "large", "weight": 1}]
+    web = {"taskDefinition": "web", "networkConfiguration": AWSVPC}
+    ran = await client("RunTask", cluster="main", count=2, capacityProviderStrategy=strategy, **web)
+    shown = {(t["launchType"], t["capacityProviderName"]) for t in ran["tasks"]}
+    assert shown == {("MANAGED_INSTANCES", "large")}
+    await until(lambda: tasks_of(stage.agents["big"]) == 2)
+    await client(
+        "CreateService", cluster="main", serviceName="w", desiredCount=1, capacityProviderStrategy=strategy, **web
+    )
+    await until(lambda: tasks_of(stage.agents["big"]) == 3)
+    with pytest.raises(AwsError, match="was not found"):
+        await client("RunTask", cluster="other", capacityProviderStrategy=strategy, **web)
+    with pytest.raises(AwsError, match="cannot mix"):
+        mixed = [*strategy, {"capacityProvider": "FARGATE", "weight": 1}]
+        await client("RunTask", cluster="main", capacityProviderStrategy=mixed, **web)
+    for call in (
+        client("RunTask", launchType="MANAGED_INSTANCES", **web),
+        client("CreateService", serviceName="x", launchType="MANAGED_INSTANCES", **web),
+    ):
+        with pytest.raises(AwsError, match="capacityProviderStrategy"):
+            await call
+    with pytest.raises(AwsError, match="A cluster must be specified"):
+        await client("CreateCapacityProvider", name="none", managedInstancesProvider=MANAGED)
+    with pytest.raises(AwsError, match="Specify either"):
+        await client("CreateCapacityProvider", name="none")
+    tagged = {**MANAGED, "propagateTags": "NONE"}
+    changed = await client("UpdateCapacityProvider", name="large", cluster="main", managedInstancesProvider=tagged)
+    assert changed["capacityProvider"]["managedInstancesProvider"]["propagateTags"] == "NONE"
+
+
 async def test_attributes_are_put_listed_used_by_constraints_and_deleted(stage):
     _, client = await ready(stage, agents=3)
     await client("RunTask", taskDefinition="web", count=1)

@@ -36,7 +36,7 @@ from contracts.records.scheduler import (
     TaskDefinition,
 )
 from contracts.subjects import HEARTBEATS
-from services.scheduler.decisions import life, rollback
+from services.scheduler.decisions import life, membership, rollback
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
 from services.scheduler.decisions.names import container_instance_id
@@ -285,8 +285,7 @@ class World:
         return known[2]
 
     def nodes_of(self, account: str, region: str, cluster: str) -> list[Node]:
-        """The nodes that are container instances of a cluster: the platform's own are of every cluster, an external one
-        is of that which it joined; but for those that were deregistered."""
+        """The nodes that are container instances of a cluster (decisions.membership)."""
         strangers = self._strangers(account, region, cluster)
         return [node for node in self.nodes.records() if node.node not in strangers]
 
@@ -305,21 +304,13 @@ class World:
 
     def belongs(self, account: str, region: str, cluster: str, node: str) -> bool:
         """Whether a node is of a cluster."""
-        managed = self.managed.get(node)
-        if managed is not None and (managed.account, managed.region, managed.cluster) != (account, region, cluster):
-            return False
-        return not self.deregistered(account, region, cluster, node)
+        where = (account, region, cluster)
+        return membership.of_cluster(self.managed.get(node), where) and not self.deregistered(*where, node)
 
     def deregistered(self, account: str, region: str, cluster: str, node: str) -> bool:
         """Whether a node was taken out of a cluster."""
-        managed = self.managed.get(node)
-        if managed is not None and managed.status != "ACTIVE":
-            return True
         instance = self.instances.record(account, region, cluster, node)
-        if instance is None or instance.status != "INACTIVE":
-            return False
-        record = self.nodes.record(node)
-        return managed is not None or record is None or record.session == instance.session
+        return membership.taken_out(self.managed.get(node), instance, self.nodes.record(node))
 
     def draining(self, account: str, region: str, cluster: str, node: str) -> bool:
         """Whether a cluster's tasks are to leave a node."""
@@ -329,10 +320,13 @@ class World:
         record = self.nodes.record(node)
         return record is not None and record.draining
 
-    def providers_of(self, account: str, region: str) -> set[str]:
-        """The capacity providers that tasks may run on."""
-        own = (p.name for p in self.providers.records(account, region) if p.status == "ACTIVE")
-        return {*FARGATE_PROVIDERS, *own}
+    def providers_of(self, account: str, region: str, cluster: str) -> dict[str, str]:
+        """The capacity providers that a cluster's tasks may run on, with the launch type that these have then. One of
+        managed instances is of one cluster."""
+        own = [
+            p for p in self.providers.records(account, region) if p.status == "ACTIVE" and p.cluster in ("", cluster)
+        ]
+        return {**FARGATE_PROVIDERS, **{p.name: "MANAGED_INSTANCES" if p.cluster else "EC2" for p in own}}
 
     def _candidate(self, node: Node, sequence: int) -> Candidate:
         connected = self.connected(node.node)

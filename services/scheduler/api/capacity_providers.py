@@ -32,6 +32,7 @@ class CapacityProviders(EcsBase):
         self.world.require_connection()
         given = {k: v for k, v in wire(request).items() if k not in ("name", "tags")}
         check_provider(request.name, given)
+        cluster = self._own_cluster(context, given.pop("cluster")).name if given.get("cluster") else ""
         fresh = CapacityProvider(
             account=context.account,
             region=context.region,
@@ -39,6 +40,7 @@ class CapacityProviders(EcsBase):
             status="ACTIVE",
             created_at=self.world.clock(),
             request=given,
+            cluster=cluster,
             tags=tags.read(request.tags),
         )
 
@@ -78,15 +80,21 @@ class CapacityProviders(EcsBase):
     async def update_capacity_provider(
         self, context: RequestContext, request: ecs.UpdateCapacityProviderRequest
     ) -> ecs.UpdateCapacityProviderResponse:
-        """Change how the group is managed; what is not given stays."""
-        changes = wire(request).get("autoScalingGroupProvider")
-        if changes is None:
-            raise AwsError("InvalidParameterException", "autoScalingGroupProvider must be given.")
-        check_scaling(changes)
+        """Change how the group, or the instances, are managed; what is not given stays."""
+        given = wire(request)
+        changes = {
+            name: given[name] for name in ("autoScalingGroupProvider", "managedInstancesProvider") if name in given
+        }
+        if len(changes) != 1:
+            said = "Specify either an autoScalingGroupProvider or a managedInstancesProvider."
+            raise AwsError("InvalidParameterException", said)
+        ((member, changed),) = changes.items()
+        check_scaling(changed)
 
         def change(old: CapacityProvider) -> CapacityProvider:
-            provider = {**old.request.get("autoScalingGroupProvider", {}), **changes}
-            made: dict[str, Any] = {**old.request, "autoScalingGroupProvider": provider}
+            if member not in old.request:
+                raise AwsError("InvalidParameterException", f"The capacity provider has no {member}.")
+            made: dict[str, Any] = {**old.request, member: {**old.request[member], **changed}}
             return replace(old, request=made, update_status="UPDATE_COMPLETE")
 
         updated = await self._change_provider(context, request.name, change, "capacity_provider.updated.v1")
@@ -138,15 +146,25 @@ def _fargate(account: str, region: str, name: str) -> CapacityProvider:
     return CapacityProvider(account=account, region=region, name=name, status="ACTIVE", created_at=0.0)
 
 
+def _type(provider: CapacityProvider) -> str:
+    if provider.name in FARGATE_PROVIDERS:
+        return provider.name
+    return "MANAGED_INSTANCES" if provider.cluster else "EC2_AUTOSCALING"
+
+
 def _shape(provider: CapacityProvider, *, with_tags: bool) -> ecs.CapacityProvider:
     shape = ecs.CapacityProvider(
         capacity_provider_arn=names.arn(provider.account, provider.region, "capacity-provider", provider.name),
         name=provider.name,
         status=provider.status,  # type: ignore[arg-type]
-        type=provider.name if provider.name in FARGATE_PROVIDERS else "EC2_AUTOSCALING",  # type: ignore[arg-type]
+        type=_type(provider),  # type: ignore[arg-type]
         update_status=provider.update_status,  # type: ignore[arg-type]
         tags=tags.write(provider.tags) if with_tags else [],
     )
+    if provider.cluster:
+        shape.cluster = names.arn(provider.account, provider.region, "cluster", provider.cluster)
+        managed = provider.request["managedInstancesProvider"]
+        shape.managed_instances_provider = msgspec.convert(managed, ecs.ManagedInstancesProvider)
     group = provider.request.get("autoScalingGroupProvider")
     if group is not None:
         given = {

@@ -41,9 +41,8 @@ class Clusters(EcsBase):
             raise AwsError("InvalidParameterException", "Identifier is invalid for Cluster.")
         if name == WORKLOADS_CLUSTER:
             raise AwsError("InvalidParameterException", f"The cluster name {name} is reserved for App Runner.")
-        self._check_capacity(
-            context, request.capacity_providers or [], wire(request.default_capacity_provider_strategy or [])
-        )
+        strategy = wire(request.default_capacity_provider_strategy or [])
+        self._check_capacity(context, name, request.capacity_providers or [], strategy)
         labels = tags.read(request.tags)
         request.tags = request.cluster_name = None
         given = wire(request)
@@ -134,13 +133,15 @@ class Clusters(EcsBase):
         """Replace the capacity providers and the default strategy."""
         cluster = self._own_cluster(context, request.cluster)
         strategy = wire(request.default_capacity_provider_strategy)
-        self._check_capacity(context, request.capacity_providers, strategy)
+        self._check_capacity(context, cluster.name, request.capacity_providers, strategy)
         changed = {"capacityProviders": request.capacity_providers, "defaultCapacityProviderStrategy": strategy}
         updated = await self._update(cluster, "cluster.changed.v1", changed=changed)
         return ecs.PutClusterCapacityProvidersResponse(cluster=self._cluster_shape(updated, {"SETTINGS"}))
 
-    def _check_capacity(self, context: RequestContext, providers: list[str], strategy: list[dict[str, Any]]) -> None:
-        known = self.world.providers_of(context.account, context.region)
+    def _check_capacity(
+        self, context: RequestContext, cluster: str, providers: list[str], strategy: list[dict[str, Any]]
+    ) -> None:
+        known = self.world.providers_of(context.account, context.region, cluster)
         for provider in providers:
             if provider not in known:
                 raise not_found(provider)

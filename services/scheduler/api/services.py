@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_services.html
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from services.scheduler.api.task_sets import TaskSets
 from services.scheduler.decisions import names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.backoff import Member, history
-from services.scheduler.decisions.capacity import of_launch_type
+from services.scheduler.decisions.capacity import launch_type_of, of_launch_type
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
@@ -45,7 +46,7 @@ class Services(TaskSets):
         if not names.NAME.match(name):
             raise AwsError("InvalidParameterException", "Invalid service name.")
         given = {k: v for k, v in wire(request).items() if k not in _OWN}
-        rules.check(given, self.world.providers_of(context.account, context.region))
+        rules.check(given, self._known(cluster))
         now = self.world.clock()
         deployments = self._first(context, cluster, request, given, now)
         fresh = Service(
@@ -97,10 +98,13 @@ class Services(TaskSets):
             raise AwsError("InvalidParameterException", "TaskDefinition can not be blank.")
         definition = self._runnable(context, request.task_definition)
         self._settle_capacity(cluster, given)
-        _check_fit(definition, given)
+        _check_fit(definition, given, self._known(cluster))
         reference = f"{definition.family}:{definition.revision}"
         alarmed = self.world.alarmed(context.account, context.region, given)
         return rules.begun(given, reference, names.new_deployment_id(), now, alarmed=alarmed)
+
+    def _known(self, cluster: Cluster) -> dict[str, str]:
+        return self.world.providers_of(cluster.account, cluster.region, cluster.name)
 
     def _settle_capacity(self, cluster: Cluster, given: dict[str, Any]) -> None:
         """Launch type or strategy: the request's, else the cluster's default strategy, else EC2."""
@@ -117,8 +121,9 @@ class Services(TaskSets):
         """Change a service; a new deployment begins when what its tasks are made of has changed, or is forced to."""
         cluster = self._own_cluster(context, request.cluster)
         changes = {k: v for k, v in wire(request).items() if k not in _OWN}
+        known = self._known(cluster)
         alone = {k: v for k, v in changes.items() if k != "deploymentConfiguration"}
-        rules.check(alone, self.world.providers_of(context.account, context.region))
+        rules.check(alone, known)
         definition = self._runnable(context, request.task_definition) if request.task_definition else None
         reference = f"{definition.family}:{definition.revision}" if definition is not None else None
         now, deployment_id = self.world.clock(), names.new_deployment_id()
@@ -144,7 +149,7 @@ class Services(TaskSets):
             new = rules.updated(old, merged, reference, force, deployment_id, now, alarmed=alarmed)
             used = definition or self._definition(context, new.deployments[0].task_definition)
             if used is not None:
-                _check_fit(used, new.request)
+                _check_fit(used, new.request, known)
             return new
 
         key = (cluster.account, cluster.region, cluster.name, names.last_part(request.service))
@@ -324,8 +329,9 @@ def _shown(request: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _check_fit(definition: TaskDefinition, request: dict[str, Any]) -> None:
-    """Refuse a service that could not start a single task of this definition."""
-    check_support(definition, _launch_type(request))
+def _check_fit(definition: TaskDefinition, request: dict[str, Any], known: Mapping[str, str]) -> None:
+    """Refuse a service that could not start a single task of this definition. `known`: the capacity providers with the
+    launch types of their tasks."""
+    check_support(definition, launch_type_of(request, known))
     check_network(definition, request.get("networkConfiguration") or {})
     read(request.get("placementConstraints") or (), request.get("placementStrategy") or ())

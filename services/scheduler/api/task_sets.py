@@ -16,7 +16,7 @@ from contracts.records.scheduler import SERVICE, Service, TaskSet
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.decisions import names, tags, task_sets
 from services.scheduler.decisions import services as rules
-from services.scheduler.decisions.capacity import of_launch_type
+from services.scheduler.decisions.capacity import launch_type_of, of_launch_type
 from services.scheduler.decisions.requests import check_network, check_support, invalid
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.shared.aws.context import RequestContext
@@ -32,12 +32,13 @@ class TaskSets(EcsBase):
         """One set more, ACTIVE until it is made PRIMARY. Its tasks start at once, its share of the desired count."""
         cluster = self._own_cluster(context, request.cluster)
         given = wire(request)
-        rules.check({k: v for k, v in given.items() if k in _CHECKED}, self._providers(context))
+        known = self.world.providers_of(cluster.account, cluster.region, cluster.name)
+        rules.check({k: v for k, v in given.items() if k in _CHECKED}, known)
         definition = self._runnable(context, request.task_definition)
         if "launchType" not in given and not given.get("capacityProviderStrategy"):
             strategy = cluster.request.get("defaultCapacityProviderStrategy")
             given |= {"capacityProviderStrategy": strategy} if strategy else {"launchType": "EC2"}
-        check_support(definition, given.get("launchType") or "FARGATE")
+        check_support(definition, launch_type_of(given, known))
         check_network(definition, given.get("networkConfiguration") or {})
         now = self.world.clock()
         fresh = TaskSet(
@@ -124,9 +125,6 @@ class TaskSets(EcsBase):
 
         await self.world.store.update(SERVICE, key, changed, "service.updated.v1")
         return written[0]
-
-    def _providers(self, context: RequestContext) -> set[str]:
-        return self.world.providers_of(context.account, context.region)
 
     def _task_set(self, service: Service, of: TaskSet, *, with_tags: bool = True) -> ecs.TaskSet:
         where = (service.account, service.region)

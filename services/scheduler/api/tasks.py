@@ -106,11 +106,12 @@ class Tasks(EcsBase):
             strategy = cluster.request.get("defaultCapacityProviderStrategy", [])
         if not strategy:
             return [of_launch_type(request.launch_type or "EC2", request.platform_version)] * count
-        check_strategy(strategy, self.world.providers_of(cluster.account, cluster.region))
+        known = self.world.providers_of(cluster.account, cluster.region, cluster.name)
+        check_strategy(strategy, known)
         running: Counter[str] = Counter()
         chosen = []
         for _ in range(count):
-            capacity = of_strategy(strategy, running, request.platform_version)
+            capacity = of_strategy(strategy, running, request.platform_version, known)
             running[capacity.provider or ""] += 1
             chosen.append(capacity)
         return chosen

@@ -317,8 +317,9 @@ class ServiceController:
             for task, status in self._world.tasks_of(*where)
             if task.deployment == deployment.id and life.desired_status(task, status) == "RUNNING"
         )
+        known = self._world.providers_of(*where[:3])
         for _ in range(count):
-            capacity = of_strategy(strategy, running, deployment.platform_version)
+            capacity = of_strategy(strategy, running, deployment.platform_version, known)
             running[capacity.provider or ""] += 1
             chosen[capacity] += 1
         return chosen

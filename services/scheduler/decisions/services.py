@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from contracts.records.scheduler import Deployment, Service
 from services.scheduler.decisions import stages
-from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, check_strategy
+from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, check_strategy, of_launch_type
 from services.scheduler.decisions.requests import invalid
 from services.scheduler.decisions.rollouts import recorded
 from services.shared.errors import AwsError
@@ -54,6 +54,8 @@ def check(request: Mapping[str, Any], providers: Container[str] = FARGATE_PROVID
         raise invalid("healthCheckGracePeriodSeconds must be between 0 and 2147483647.")
     if request.get("launchType") and request.get("capacityProviderStrategy"):
         raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
+    if request.get("launchType"):
+        of_launch_type(request["launchType"])
     check_strategy(request.get("capacityProviderStrategy") or (), providers)
     _check_registries(request.get("serviceRegistries") or ())
     daemon = request.get("schedulingStrategy") == "DAEMON"

@@ -211,8 +211,9 @@ def _check_dependencies(by_name: Mapping[str, ecs.ContainerDefinition]) -> None:
 def compatibilities(request: ecs.RegisterTaskDefinitionRequest) -> list[str]:
     """Which launch types a completed request could run on."""
     if request.network_mode != "awsvpc":
-        return ["EXTERNAL", "EC2"]
-    return ["EC2", "FARGATE"] if fargate_size(request.cpu, request.memory) else ["EC2"]
+        return ["EXTERNAL", "EC2", *(["MANAGED_INSTANCES"] if request.network_mode == "host" else [])]
+    fargate = ["FARGATE"] if fargate_size(request.cpu, request.memory) else []
+    return ["EC2", *fargate, "MANAGED_INSTANCES"]
 
 
 def required_attributes(request: ecs.RegisterTaskDefinitionRequest) -> list[str]:

@@ -56,8 +56,8 @@ def test_sizes_may_be_said_in_vcpus_and_gigabytes():
 
 def test_compatibilities_follow_network_and_size():
     assert compatibilities(completed()) == ["EXTERNAL", "EC2"]
-    assert compatibilities(completed(**FARGATE)) == ["EC2", "FARGATE"]
-    assert compatibilities(completed(networkMode="awsvpc", cpu="100", memory="512")) == ["EC2"]
+    assert compatibilities(completed(**FARGATE)) == ["EC2", "FARGATE", "MANAGED_INSTANCES"]
+    assert compatibilities(completed(networkMode="awsvpc", cpu="100", memory="512")) == ["EC2", "MANAGED_INSTANCES"]
 
 
 PORT = {"containerPort": 80, "hostPort": 8080}
