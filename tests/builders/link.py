@@ -51,7 +51,11 @@ class Link:
                 if not self._holds:
                     inner.close()
                     continue
-                outer = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    outer = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    inner.close()
+                    continue
                 self._open |= {inner, outer}
                 self.carried += 1
             for pair in ((inner, outer), (outer, inner)):

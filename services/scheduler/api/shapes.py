@@ -125,15 +125,20 @@ def _attachment_id(task: Task, interface: NetworkInterface | None) -> str:
 
 def _containers(world: World, task: Task, status: TaskStatus | None) -> list[ecs.Container]:
     known = {c.name: c for c in status.containers} if status is not None else {}
-    lost = task.lost_at is not None
+    lost, mode = task.lost_at is not None, _network_mode(world, task)
     return [
-        _container(task, definition, known.get(definition["name"]), status, lost)
+        _container(task, definition, known.get(definition["name"]), status, lost, mode)
         for definition in _definitions(world, task)
     ]
 
 
 def _container(
-    task: Task, definition: dict[str, Any], known: ContainerStatus | None, status: TaskStatus | None, lost: bool
+    task: Task,
+    definition: dict[str, Any],
+    known: ContainerStatus | None,
+    status: TaskStatus | None,
+    lost: bool,
+    mode: str,
 ) -> ecs.Container:
     changed = next(
         (c for c in task.overrides.get("containerOverrides") or () if c.get("name") == definition["name"]), {}
@@ -165,6 +170,8 @@ def _container(
     shape.exit_code = known.exit_code
     shape.reason = known.reason
     shape.health_status = known.health_status  # type: ignore[assignment]
+    # A port of the node's is bound in bridge and host mode; in awsvpc the task has an interface; with `none`, neither.
+    bound = known.network_bindings if mode in ("bridge", "host") else []
     shape.network_bindings = [
         ecs.NetworkBinding(
             bind_ip=b.bind_ip,
@@ -172,9 +179,9 @@ def _container(
             host_port=b.host_port,
             protocol=b.protocol,  # type: ignore[arg-type]
         )
-        for b in known.network_bindings
+        for b in bound
     ]
-    if status is not None and status.network is not None:
+    if status is not None and status.network is not None and mode == "awsvpc":
         shape.network_interfaces = [
             ecs.NetworkInterface(
                 attachment_id=_attachment_id(task, status.network), private_ipv4_address=status.network.private_ipv4
