@@ -40,7 +40,7 @@ from services.scheduler.decisions import life, membership, rollback
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
 from services.scheduler.decisions.names import container_instance_id
-from services.scheduler.decisions.placement import EXTERNAL_PREFIX, KIND_ATTRIBUTES, ZONE, Candidate, Holding, Ledger
+from services.scheduler.decisions.placement import Candidate, Holding, Ledger, candidate_of
 from services.scheduler.settings import SchedulerSettings
 from services.shared.bus import Bus
 from services.shared.clock import Clock
@@ -333,23 +333,8 @@ class World:
         known = self._candidates.get(node.node)
         if known is not None and known[0] == sequence and known[1].connected == connected:
             return known[1]
-        external = node.node in self.managed
-        kind = "EXTERNAL" if external else node.capacity_kind
-        made = Candidate(
-            name=node.node,
-            zone=node.zone,
-            cpu=node.cpu_units,
-            memory=node.memory_mib,
-            kind=kind,
-            network_modes=node.network_modes,
-            attributes={ZONE: node.zone, "ecs.os-type": "linux", **KIND_ATTRIBUTES.get(kind, {}), **node.attributes},
-            # The name of an external node without the record of one: somebody else's agent, or one that is forgotten.
-            usable=not node.draining and (external or not node.node.startswith(EXTERNAL_PREFIX)),
-            connected=connected,
-            agent_version=node.agent_version,
-            registered_at=node.registered_at,
-            spot=self.reclaims.record(node.node) is None,
-        )
+        spot = self.reclaims.record(node.node) is None
+        made = candidate_of(node, external=node.node in self.managed, spot=spot, connected=connected)
         self._candidates[node.node] = (sequence, made)
         return made
 

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from contracts.records.agent import Node
 from services.scheduler.decisions.query import Expression, Facts, asks_attributes_only
 
 _REMEMBERED = 64
@@ -39,6 +40,26 @@ class Candidate(msgspec.Struct, frozen=True):
     agent_version: str = ""
     registered_at: float = 0.0
     spot: bool = True
+
+
+def candidate_of(node: Node, *, external: bool, spot: bool, connected: bool) -> Candidate:
+    """What placement sees of a node. An `external` one has joined from elsewhere; the name of one without that is
+    somebody else's agent, or a node that is forgotten, and takes nothing."""
+    kind = "EXTERNAL" if external else node.capacity_kind
+    return Candidate(
+        name=node.node,
+        zone=node.zone,
+        cpu=node.cpu_units,
+        memory=node.memory_mib,
+        kind=kind,
+        network_modes=node.network_modes,
+        attributes={ZONE: node.zone, "ecs.os-type": "linux", **KIND_ATTRIBUTES.get(kind, {}), **node.attributes},
+        usable=not node.draining and (external or not node.node.startswith(EXTERNAL_PREFIX)),
+        connected=connected,
+        agent_version=node.agent_version,
+        registered_at=node.registered_at,
+        spot=spot,
+    )
 
 
 class Demand(msgspec.Struct, frozen=True):
