@@ -9,7 +9,8 @@ class Node(msgspec.Struct, kw_only=True, frozen=True):
     """A machine (or a zone of a laptop) that runs tasks.
 
     cpu_units (1024 = one core) and memory_mib are what tasks may reserve. `session` is new at each start of the
-    agent. `draining` nodes get no new tasks. Liveness is not stored: it is the heartbeat (subjects.heartbeat).
+    agent. `draining` nodes get no new tasks. `gpus` are the ids of its GPUs, each one container's alone. Liveness is
+    not stored: it is the heartbeat (subjects.heartbeat).
     """
 
     node: str
@@ -26,6 +27,7 @@ class Node(msgspec.Struct, kw_only=True, frozen=True):
     attributes: dict[str, str] = {}
     agent_version: str = ""
     draining: bool = False
+    gpus: list[str] = []
 
 
 class NetworkBinding(msgspec.Struct, kw_only=True, frozen=True):

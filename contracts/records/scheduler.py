@@ -61,7 +61,8 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     its node went away and nobody will report its end. cpu_units and memory_mib are what it reserves. `request_digest`
     tells a RunTask that is tried again with its client token from another one with the same token. Until
     `protected_until` (seconds since the epoch) neither a deployment nor scaling in stops it. What still runs at
-    `stop_by` (seconds since the epoch) is killed, whatever its stopTimeout: its capacity is taken back.
+    `stop_by` (seconds since the epoch) is killed, whatever its stopTimeout: its capacity is taken back. `gpus` are the
+    ids of the node's GPUs that each container has to itself, by its name.
     """
 
     account: str
@@ -95,6 +96,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     version: int = 1
     protected_until: float | None = None
     stop_by: float | None = None
+    gpus: dict[str, list[str]] = {}
 
 
 class HookRun(msgspec.Struct, kw_only=True, frozen=True):

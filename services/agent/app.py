@@ -17,6 +17,7 @@ from contracts.subjects import heartbeat
 from services.agent.adapters import machine_size, node_name
 from services.agent.containers import sweep
 from services.agent.controllers import Supervisor
+from services.agent.decisions.members import gpus_of
 from services.agent.execs import Sessions
 from services.agent.node import NodeParts
 from services.agent.ports import Runtime, RuntimeFailure
@@ -49,6 +50,10 @@ class AgentApp(App):
         super().__init__(host)
         self.settings = settings
         self.node = node_name(settings)
+        try:
+            self._gpus = gpus_of(settings.gpus)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
         self.session = uuid.uuid4().hex
         self.runtime = runtime
         self._own = host.data / "agent" / self.node
@@ -127,6 +132,7 @@ class AgentApp(App):
             address=self.settings.address,
             agent_version=VERSION,
             draining=known.draining if known else False,
+            gpus=sorted(self._gpus),
         )
         while True:
             try:

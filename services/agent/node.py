@@ -12,6 +12,7 @@ import structlog
 from contracts.records.scheduler import TASK_DEFINITION, Task
 from services.agent.adapters import Images, Secrets, Sessions, volumes_root
 from services.agent.cursors import Cursors
+from services.agent.decisions.members import PlanError, gpus_of
 from services.agent.ports import HostPort, Runtime
 from services.agent.reports import Reports
 from services.agent.settings import AgentSettings
@@ -42,9 +43,17 @@ class NodeParts:
         self.sessions = Sessions(bus, clock)
         self.secrets = Secrets(bus, wait_s=settings.dependency_wait_s)
         self.cursors = Cursors(own / "cursors")
+        self.gpus = gpus_of(settings.gpus)
         self.volumes_root = volumes_root(settings, runtime, own)
         self._definitions: OrderedDict[tuple[str, ...], dict[str, Any]] = OrderedDict()
         self._freeing: dict[tuple[str, int], asyncio.Event] = {}
+
+    def devices(self, gpus: list[str]) -> list[str]:
+        """The device files of these GPUs. Raises PlanError for one that the node does not have (any more)."""
+        missing = [gpu for gpu in gpus if gpu not in self.gpus]
+        if missing:
+            raise PlanError(f"this node has no GPU {', '.join(missing)}")
+        return [path for gpu in gpus for path in self.gpus[gpu]]
 
     async def definition(self, task: Task) -> dict[str, Any] | None:
         """The task's definition; None when the scheduler has none such. Waits while NATS is away."""

@@ -15,6 +15,7 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     empty: what the docker command would use). `dns`: `host:port` of what tasks resolve names with (empty: what the
     machine or the engine asks); for oci an address of this machine. `external`: the node is of a platform elsewhere;
     `registry`: the host (and port, if another) by which that one's registry is reached from here. Times are in seconds;
+    `gpus`: what this node has, `ID=/dev/PATH+/dev/PATH,…`: each id is one container's, with these device files.
     `usage_s`: how often the usage of the tasks is told. Each `image_sweep_s`, at most `images_a_sweep` images go that
     were not used for `image_idle_s` (oci): the ECS agent's own defaults.
     """
@@ -34,6 +35,7 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     dns: str = ""
     registry: str = ""
     external: bool = False
+    gpus: str = ""
     heartbeat_s: float = 2.0
     image_sweep_s: float = 1800.0
     image_idle_s: float = 3600.0

@@ -283,7 +283,8 @@ class TaskRunner:
             await self._resolve_secrets([container])
         environment = given_environment(self.plan, plan, self.credentials_id, metadata=self._listening)
         environment |= {name: self._secrets[source] for name, source in plan.secrets.items()}
-        spec = container_spec(self.plan, plan, container.image, environment)
+        devices = self._node.devices(plan.gpus) if plan.gpus else []
+        spec = container_spec(self.plan, plan, container.image, environment, devices)
         return await self._node.runtime.run_container(self.sandbox, spec)
 
     def _on_change(self, container: ContainerRun) -> None:

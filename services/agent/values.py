@@ -93,7 +93,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
 
     entry_point / command None: the image's; an entry_point given drops the image's command.
     memory_mib is the hard limit (0: none), memory_reservation_mib the soft one; cpu_units become shares
-    (and a quota when cpu_quota is true). stop_timeout_s: seconds between SIGTERM and SIGKILL.
+    (and a quota when cpu_quota is true). stop_timeout_s: seconds between SIGTERM and SIGKILL. `devices` are paths of
+    the node's device files that it has at the same paths.
     """
 
     id: str
@@ -120,6 +121,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     shared_memory_mib: int = 0
     sysctls: dict[str, str] = {}
     stop_signal: str = ""
+    devices: list[str] = []
     labels: dict[str, str] = {}
 
 

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -494,3 +495,18 @@ async def test_what_cannot_be_is_refused_with_a_reason(make: Make, image: Image,
     with pytest.raises(CannotCreateContainerError, match=reason):
         await runtime.create_container(sandbox, shell("true", image, **given))
     assert await runtime.containers("s1") == []
+
+
+async def test_a_device_is_the_container_s_that_it_was_given_to(make: Make, image: Image, tmp_path: Path) -> None:
+    runtime, device = await make(), tmp_path / "gpu0"
+    os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 9))  # random bytes, under a name that no container has
+    sandbox = await runtime.create_sandbox(SandboxSpec("devices"))
+    reads = f"head -c 4 {device} | wc -c"
+    await runtime.run_container(sandbox, shell(reads, image, devices=[str(device)]))
+    assert await text(runtime) == ["4"]
+    await runtime.run_container(sandbox, shell(f"[ -e {device} ] || echo none", image, id="c2", name="other"))
+    assert await text(runtime, "c2") == ["none"]
+    for wrong, why in ((str(tmp_path), "no device file"), (f"{device}1", "No such file")):
+        with pytest.raises(CannotCreateContainerError, match=why):
+            await runtime.run_container(sandbox, shell("true", image, id="c3", name="third", devices=[wrong]))
+    await runtime.remove_sandbox("devices")

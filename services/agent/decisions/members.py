@@ -28,7 +28,6 @@ _UNSUPPORTED_OF_CONTAINER = {
     "environmentFiles": "environment files",
     "firelensConfiguration": "FireLens",
     "credentialSpecs": "credential specs",
-    "resourceRequirements": "GPUs and accelerators",
     "dockerSecurityOptions": "Docker security options",
     "repositoryCredentials": "credentials of private registries",
     "disableNetworking": "disabled networking of one container",
@@ -100,6 +99,18 @@ def _quantity(text: Any, units: dict[str, int]) -> int:
     if found is None or found[2].lower() not in units:
         raise PlanError(f"{text!r} is not a size")
     return round(float(found[1]) * units[found[2].lower()])
+
+
+def gpus_of(text: str) -> dict[str, list[str]]:
+    """The device files of each GPU, by its id, out of `ID=/dev/PATH+/dev/PATH,…`. Raises ValueError."""
+    found: dict[str, list[str]] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        name, _, paths = part.partition("=")
+        devices = [path for path in paths.split("+") if path]
+        if not name or not devices or not all(path.startswith("/") for path in devices):
+            raise ValueError(f"gpus: {part!r} is not ID=/dev/PATH, or several paths joined by +")
+        found[name] = devices
+    return found
 
 
 def refuse_unsupported(definition: dict[str, Any]) -> None:

@@ -61,6 +61,7 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
     cpu_units: int = 0
     memory_mib: int = 0
     memory_reservation_mib: int = 0
+    gpus: list[str] = []
 
 
 class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +163,16 @@ def _container(
         cpu_units=d.get("cpu") or 0,
         memory_mib=memory,
         memory_reservation_mib=soft,
+        gpus=_gpus(task, d),
     )
+
+
+def _gpus(task: Task, definition: dict[str, Any]) -> list[str]:
+    """The GPUs that the scheduler gave the container. Raises PlanError when it asks for some and has none."""
+    given = task.gpus.get(definition["name"], [])
+    if definition.get("resourceRequirements") and not given:
+        raise PlanError(f"container {definition['name']}: no GPU was reserved for it")
+    return given
 
 
 def _ordered(containers: list[ContainerPlan], merged: list[dict[str, Any]]) -> list[ContainerPlan]:
@@ -215,6 +225,7 @@ def given_environment(
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2" if plan.task.launch_type == "EC2" else f"AWS_ECS_{plan.task.launch_type}",
+        **({"NVIDIA_VISIBLE_DEVICES": ",".join(container.gpus)} if container.gpus else {}),
         **container.environment,
     }
     if metadata:
@@ -240,9 +251,13 @@ def container_labels(plan: TaskPlan, container: ContainerPlan) -> dict[str, str]
 
 
 def container_spec(
-    plan: TaskPlan, container: ContainerPlan, image: Image, environment: dict[str, str]
+    plan: TaskPlan,
+    container: ContainerPlan,
+    image: Image,
+    environment: dict[str, str],
+    devices: list[str] | None = None,
 ) -> ContainerSpec:
-    """What the runtime is asked for."""
+    """What the runtime is asked for. `devices` are those of its GPUs."""
     d = container.definition
     linux = linux_parameters(d)
     limits = [Ulimit(u["name"], u["softLimit"], u["hardLimit"]) for u in d.get("ulimits") or []]
@@ -269,6 +284,7 @@ def container_spec(
         cap_drop=linux.cap_drop,
         shared_memory_mib=linux.shared_memory_mib,
         sysctls={s["namespace"]: s["value"] for s in d.get("systemControls") or []},
+        devices=devices or [],
         labels=container_labels(plan, container),
     )
 

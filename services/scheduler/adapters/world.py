@@ -214,7 +214,8 @@ class World:
     def holding(task: Task) -> Holding:
         """What the task reserves."""
         group = f"{task.account}/{task.region}/{task.cluster}/{task.group}"
-        return Holding(task.node, task.cpu_units, task.memory_mib, tuple(task.host_ports), group)
+        gpus = tuple(gpu for own in task.gpus.values() for gpu in own)
+        return Holding(task.node, task.cpu_units, task.memory_mib, tuple(task.host_ports), group, gpus)
 
     # Who is alive
 

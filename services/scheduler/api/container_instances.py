@@ -215,8 +215,13 @@ class ContainerInstances(EcsBase):
             ec2_instance_id=node.node,
             version=instance.version if instance is not None else 1,
             version_info=ecs.VersionInfo(agent_version=node.agent_version, docker_version=node.runtime),
-            registered_resources=_resources(node.cpu_units, node.memory_mib, []),
-            remaining_resources=_resources(node.cpu_units - used.cpu, node.memory_mib - used.memory, ports),
+            registered_resources=_resources(node.cpu_units, node.memory_mib, [], node.gpus),
+            remaining_resources=_resources(
+                node.cpu_units - used.cpu,
+                node.memory_mib - used.memory,
+                ports,
+                [gpu for gpu in node.gpus if gpu not in used.gpus],
+            ),
             status=self._status(cluster, node),
             agent_connected=connected,
             running_tasks_count=states.count("running"),
@@ -232,9 +237,11 @@ def _with(instance: ContainerInstance, attributes: dict[str, str]) -> ContainerI
     return replace(instance, attributes=attributes)
 
 
-def _resources(cpu: int, memory: int, ports: list[str]) -> list[ecs.Resource]:
+def _resources(cpu: int, memory: int, ports: list[str], gpus: list[str]) -> list[ecs.Resource]:
+    gpu = ecs.Resource(name="GPU", type="STRINGSET", string_set_value=gpus, double_value=0.0, long_value=0)
     return [
         ecs.Resource(name="CPU", type="INTEGER", integer_value=cpu, double_value=0.0, long_value=0),
         ecs.Resource(name="MEMORY", type="INTEGER", integer_value=memory, double_value=0.0, long_value=0),
         ecs.Resource(name="PORTS", type="STRINGSET", string_set_value=ports, double_value=0.0, long_value=0),
+        *([gpu] if gpus else []),
     ]

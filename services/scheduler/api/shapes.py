@@ -159,6 +159,8 @@ def _container(
         memory=str(memory) if memory is not None else None,
         memory_reservation=str(reservation) if reservation is not None else None,
     )
+    if definition["name"] in task.gpus:
+        shape.gpu_ids = task.gpus[definition["name"]]
     if task.enable_execute_command:
         shape.managed_agents = [_exec_agent(known, lost)]
     if known is None:

@@ -16,6 +16,7 @@ _LACK = {
     "RESOURCE:CPU": "has insufficient CPU units available",
     "RESOURCE:MEMORY": "has insufficient memory available",
     "RESOURCE:PORTS": "is already using a port required by your task",
+    "RESOURCE:GPU": "has insufficient GPU resources available",
     "ATTRIBUTE": "is missing an attribute required by your task",
     "AGENT": "has the agent disconnected",
 }

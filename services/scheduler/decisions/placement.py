@@ -40,6 +40,7 @@ class Candidate(msgspec.Struct, frozen=True):
     agent_version: str = ""
     registered_at: float = 0.0
     spot: bool = True
+    gpus: tuple[str, ...] = ()
 
 
 def candidate_of(node: Node, *, external: bool, spot: bool, connected: bool) -> Candidate:
@@ -59,6 +60,7 @@ def candidate_of(node: Node, *, external: bool, spot: bool, connected: bool) -> 
         agent_version=node.agent_version,
         registered_at=node.registered_at,
         spot=spot,
+        gpus=tuple(node.gpus),
     )
 
 
@@ -76,6 +78,7 @@ class Demand(msgspec.Struct, frozen=True):
     distinct: bool = False
     expressions: tuple[Expression, ...] = ()
     strategy: tuple[tuple[str, str], ...] = ()
+    gpus: int = 0
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -86,18 +89,20 @@ class Holding(msgspec.Struct, frozen=True):
     memory: int
     ports: tuple[int, ...]
     group: str
+    gpus: tuple[str, ...] = ()
 
 
 class Usage:
     """What is reserved on a node."""
 
-    __slots__ = ("cpu", "groups", "memory", "ports", "tasks")
+    __slots__ = ("cpu", "gpus", "groups", "memory", "ports", "tasks")
 
     def __init__(self) -> None:
         self.cpu = 0
         self.memory = 0
         self.tasks = 0
         self.ports: Counter[int] = Counter()
+        self.gpus: Counter[str] = Counter()
         self.groups: Counter[str] = Counter()
 
     def change(self, holding: Holding, sign: int) -> None:
@@ -112,6 +117,10 @@ class Usage:
             self.ports[port] += sign
             if not self.ports[port]:
                 del self.ports[port]
+        for gpu in holding.gpus:
+            self.gpus[gpu] += sign
+            if not self.gpus[gpu]:
+                del self.gpus[gpu]
 
 
 _NOTHING = Usage()
@@ -198,6 +207,8 @@ def refuses(node: Candidate, demand: Demand, used: Usage) -> str | None:
         return "RESOURCE:MEMORY"
     if demand.ports and any(port in used.ports for port in demand.ports):
         return "RESOURCE:PORTS"
+    if demand.gpus and demand.gpus > len(free_gpus(node, used)):
+        return "RESOURCE:GPU"
     if demand.distinct and used.groups.get(demand.group):
         return "DistinctInstance placement constraint unsatisfied"
     if demand.expressions:
@@ -206,6 +217,11 @@ def refuses(node: Candidate, demand: Demand, used: Usage) -> str | None:
             if not expression.holds(facts):
                 return "MemberOf placement constraint unsatisfied"
     return None
+
+
+def free_gpus(node: Candidate, used: Usage) -> list[str]:
+    """The GPUs of a node that no task has, in order."""
+    return sorted(gpu for gpu in node.gpus if gpu not in used.gpus)
 
 
 def attributes_of(node: Candidate) -> Mapping[str, str]:

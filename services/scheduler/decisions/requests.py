@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from contracts.aws import ecs
 from contracts.records.scheduler import TaskDefinition
+from services.scheduler.decisions.task_definitions import check_resources
 from services.shared.errors import AwsError
 
 
@@ -43,6 +47,9 @@ def check_overrides(definition: TaskDefinition, overrides: Mapping[str, Any]) ->
             raise invalid(
                 f"Override for container named {override.get('name')} is not a container in the TaskDefinition."
             )
+    for override in overrides.get("containerOverrides") or ():
+        given = msgspec.convert(override.get("resourceRequirements") or [], list[ecs.ResourceRequirement])
+        check_resources(override["name"], given)
     for name in ("cpu", "memory"):
         if overrides.get(name) is not None and not str(overrides[name]).isdecimal():
             raise invalid(f"Invalid '{name}' override: {overrides[name]}.")

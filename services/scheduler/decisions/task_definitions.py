@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_para
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -70,6 +70,7 @@ def _complete_container(container: ecs.ContainerDefinition, request: ecs.Registe
     if container.port_mappings:
         _complete_ports(container, request.network_mode or "bridge")
     _check_memory(container, request)
+    check_resources(container.name, container.resource_requirements or [], request.requires_compatibilities or [])
     if request.network_mode == "awsvpc":
         if container.links:
             raise refuse("Links are not supported when networkMode=awsvpc.")
@@ -79,6 +80,22 @@ def _complete_container(container: ecs.ContainerDefinition, request: ecs.Registe
             raise refuse("Hostname is not supported on container when networkMode=awsvpc.")
         if container.dns_servers:
             raise refuse("DNS servers are not supported on container when networkMode=awsvpc.")
+
+
+def check_resources(
+    name: str, requirements: Sequence[ecs.ResourceRequirement], compatible_with: Sequence[str] = ()
+) -> None:
+    """A container may ask for whole GPUs, a number of them, and for no other resource. Raises ClientException."""
+    for requirement in requirements:
+        if requirement.type != "GPU":
+            raise refuse(f"Container '{name}': resourceRequirements of type {requirement.type} are not supported.")
+        value = requirement.value or ""
+        if not (value.isdecimal() and int(value)):
+            raise refuse(f"Container '{name}': the value of a GPU resource requirement must be a number of GPUs.")
+        if "FARGATE" in compatible_with:
+            raise refuse("GPU resource requirements are not supported on Fargate.")
+    if len(requirements) > 1:
+        raise refuse(f"Container '{name}': a resource type can be required only once.")
 
 
 def _check_restarts(container: ecs.ContainerDefinition, policy: ecs.ContainerRestartPolicy) -> None:
@@ -236,11 +253,12 @@ def required_attributes(request: ecs.RegisterTaskDefinitionRequest) -> list[str]
 
 
 class Needs(msgspec.Struct, frozen=True):
-    """What a task of a definition reserves on its node: cpu units, MiB, host ports."""
+    """What a task of a definition reserves on its node: cpu units, MiB, host ports, and how many GPUs a container."""
 
     cpu: int
     memory: int
     ports: tuple[int, ...]
+    gpus: tuple[tuple[str, int], ...] = ()
 
 
 def needs(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> Needs:
@@ -248,13 +266,17 @@ def needs(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> Needs:
     changed = {c.get("name"): c for c in overrides.get("containerOverrides") or []}
     cpu = memory = 0
     ports: list[int] = []
+    gpus: list[tuple[str, int]] = []
     fixed = definition.get("networkMode") != "awsvpc"
     for container in definition["containerDefinitions"]:
         now = {**container, **changed.get(container["name"], {})}
         cpu += now.get("cpu") or 0
         memory += now.get("memoryReservation") or now.get("memory") or 0
+        if now.get("resourceRequirements"):
+            gpus.append((container["name"], sum(int(r["value"]) for r in now["resourceRequirements"])))
         if fixed:
             ports += [p["hostPort"] for p in container.get("portMappings", ()) if p.get("hostPort")]
     task_cpu = overrides.get("cpu") or definition.get("cpu")
     task_memory = overrides.get("memory") or definition.get("memory")
-    return Needs(int(task_cpu) if task_cpu else cpu, int(task_memory) if task_memory else memory, tuple(ports))
+    cpu, memory = int(task_cpu) if task_cpu else cpu, int(task_memory) if task_memory else memory
+    return Needs(cpu, memory, tuple(ports), tuple(gpus))

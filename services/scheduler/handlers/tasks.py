@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from services.scheduler.adapters import World
 from services.scheduler.decisions.capacity import Capacity
 from services.scheduler.decisions.expressions import Placing, read
 from services.scheduler.decisions.names import DEFAULT_CLUSTER, new_id
-from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, refuses
+from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, free_gpus, refuses
 from services.scheduler.decisions.ranking import Batch
 from services.scheduler.decisions.task_definitions import needs
 from services.shared.bus import Fence
@@ -54,6 +55,7 @@ class TaskPlan(msgspec.Struct, frozen=True):
             cpu=need.cpu,
             memory=need.memory,
             ports=need.ports,
+            gpus=sum(number for _, number in need.gpus),
             network_mode=self.definition.definition.get("networkMode", "bridge"),
             kind=self.capacity.kind,
             group=f"{scope}{self.group}",
@@ -129,9 +131,20 @@ def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str
         network_configuration=plan.network_configuration,
         request_digest=plan.request_digest,
         tags=plan.tags,
+        gpus=_assigned(world, plan, demand, node),
     )
     world.ledger.hold(TASK.key_of(task), world.holding(task))
     return task
+
+
+def _assigned(world: World, plan: TaskPlan, demand: Demand, node: str) -> dict[str, list[str]]:
+    """Free GPUs of the node for each container that asks for some."""
+    candidate = world.candidate(*CLUSTER.key_of(plan.cluster), node) if demand.gpus else None
+    if candidate is None:
+        return {}
+    free = iter(free_gpus(candidate, world.ledger.usage(node)))
+    wanted = needs(plan.definition.definition, plan.overrides).gpus
+    return {container: list(islice(free, number)) for container, number in wanted}
 
 
 async def write_tasks(world: World, tasks: list[Task], fence: Fence | None = None) -> list[Task]:

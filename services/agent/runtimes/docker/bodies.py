@@ -147,6 +147,7 @@ def _host_config(spec: ContainerSpec, pause_container: str, task_cpu: int, task_
         "CapAdd": spec.cap_add,
         "CapDrop": spec.cap_drop,
         "Sysctls": spec.sysctls,
+        "Devices": [{"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"} for path in spec.devices],
         "LogConfig": LOG_DRIVER,
         # In this form the engine makes the source of a bind mount when it is missing, as ECS says of sourcePath.
         "Binds": [_bind(mount) for mount in spec.mounts if mount.kind != "tmpfs"],

@@ -301,7 +301,7 @@ class Containers:
             bounding=self._bounding,
             init=self._tools.init if wanted.init else "",
             seccomp=self._seccomp,
-            devices=machine.devices() if wanted.privileged else [],
+            devices=machine.devices() if wanted.privileged else machine.devices_at(wanted.devices),
         )
         return spec.configuration(wanted, around)
 

@@ -80,11 +80,30 @@ def devices() -> list[dict]:
     for top, directories, names in os.walk("/dev"):
         directories[:] = [name for name in directories if name not in ("pts", "shm", "mqueue", "fd")]
         for name in names:
-            path = os.path.join(top, name)
-            status = os.lstat(path)
-            kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
-            if kind and name not in ("console", "ptmx", "null", "zero", "full", "random", "urandom", "tty"):
-                number = {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}
-                owner = {"fileMode": status.st_mode & 0o777, "uid": status.st_uid, "gid": status.st_gid}
-                found.append({"path": path, "type": kind, **number, **owner})
+            if name not in ("console", "ptmx", "null", "zero", "full", "random", "urandom", "tty"):
+                found += [device for device in (_device(os.path.join(top, name)),) if device is not None]
     return found
+
+
+def devices_at(paths: list[str]) -> list[dict]:
+    """The node's devices at these paths. Raises CannotCreateContainerError for what is none."""
+    found = []
+    for path in paths:
+        try:
+            device = _device(path)
+        except OSError as error:
+            raise CannotCreateContainerError(f"device {path}: {error.strerror}") from None
+        if device is None:
+            raise CannotCreateContainerError(f"device {path}: it is no device file")
+        found.append(device)
+    return found
+
+
+def _device(path: str) -> dict | None:
+    status = os.lstat(path)
+    kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
+    if kind is None:
+        return None
+    number = {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}
+    owner = {"fileMode": status.st_mode & 0o777, "uid": status.st_uid, "gid": status.st_gid}
+    return {"path": path, "type": kind, **number, **owner}

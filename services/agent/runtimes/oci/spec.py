@@ -77,14 +77,14 @@ def configuration(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
     linux: dict[str, Any] = {
         "cgroupsPath": around.cgroup,
         "namespaces": _namespaces(around),
-        "resources": _resources(spec),
+        "resources": _resources(spec, around.devices),
         "maskedPaths": [] if spec.privileged else MASKED,
         "readonlyPaths": [] if spec.privileged else READ_ONLY,
         "sysctl": dict(spec.sysctls),
     }
-    if spec.privileged:
+    if around.devices:
         linux["devices"] = around.devices
-    elif around.seccomp:
+    if not spec.privileged and around.seccomp:
         profile = seccomp.profile(capabilities)
         if profile is not None:
             linux["seccomp"] = profile
@@ -178,7 +178,7 @@ def _namespaces(around: Surroundings) -> list[dict[str, str]]:
     return found
 
 
-def _resources(spec: ContainerSpec) -> dict[str, Any]:
+def _resources(spec: ContainerSpec, given: list[dict[str, Any]]) -> dict[str, Any]:
     cpu: dict[str, int] = {}
     if spec.cpu_units:
         cpu["shares"] = max(2, spec.cpu_units)
@@ -193,6 +193,8 @@ def _resources(spec: ContainerSpec) -> dict[str, Any]:
         devices = [{"allow": True, "access": "rwm"}]
     else:
         devices = [{"allow": False, "access": "rwm"}, *MAY_MKNOD, TTY_DEVICE, PTY_DEVICE]
+        numbers = ("type", "major", "minor")
+        devices += [{"allow": True, "access": "rwm", **{name: one[name] for name in numbers}} for one in given]
     return {"devices": devices, "cpu": cpu, "memory": memory}
 
 
