@@ -54,6 +54,8 @@ def external_node(layout: Layout, arguments: argparse.Namespace) -> int:
         known = _join(layout, arguments)
     except CannotJoin as error:
         return say_no(str(error))
+    except OSError as error:
+        return say_no(f"The node can't live under {layout.root}: {error.strerror} ({error.filename})")
     held = layout.lock_node(known.node)
     if held is None:
         return say_no(f"The node {known.node} runs already")
@@ -140,6 +142,7 @@ async def _serve(layout: Layout, known: Registration, arguments: argparse.Namesp
     from services.cli.node import run_agent
     from services.shared import logs, telemetry
     from services.shared.bus import Bus
+    from services.shared.settings import SettingsError
 
     logs.configure(logs.FileSink(layout.logs / known.node), os.environ.get("ROADSTEAD_LOG_LEVEL", "info"))
     telemetry.become("agent")
@@ -156,6 +159,8 @@ async def _serve(layout: Layout, known: Registration, arguments: argparse.Namesp
             if code:
                 return code
         return say_no(f"{known.node}: {uplink.refusal}; its tasks go on") if uplink.refused.is_set() else 0
+    except SettingsError as error:
+        return say_no(f"{known.node}: {error}")
     finally:
         over.cancel()
         while not connecting.done():  # one cancellation may get lost: see Bus._end_reconnecting

@@ -31,6 +31,8 @@ def node(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.external import external_node
 
         return external_node(layout, arguments)
+    if info is not None and arguments.activation_id:
+        return say_no(f"A platform runs on {layout.root}: to join another one takes a directory of its own (--data)")
     if info is None:
         return say_no(f"No platform runs on {layout.root}: start one with `roadstead up`")
     name = arguments.name or f"node-{arguments.zone}"

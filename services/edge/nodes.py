@@ -15,8 +15,9 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from contracts.rpc.identity import REGISTER_NODE, RegisterNode
+from services.shared.aws.transport import read_request
 from services.shared.bus import Bus, CommandRefused
-from services.shared.errors import StateUnavailable
+from services.shared.errors import AwsError
 from services.shared.http import answer, problem
 from services.shared.managed_nodes import ManagedNodes
 
@@ -55,14 +56,14 @@ class NodeDoor:
 
     async def _register(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            asked = msgspec.json.decode(await request.content.read(MAX_BODY), type=RegisterNode)
+            asked = msgspec.json.decode((await read_request(request, MAX_BODY)).body, type=RegisterNode)
             return answer(await self._bus.call(REGISTER_NODE, asked))
         except msgspec.MsgspecError as error:
             return problem(str(error), 400)
+        except AwsError as error:
+            return problem(error.message, error.status or 400)
         except CommandRefused as refused:
             return problem(refused.message, 403 if refused.code == "InvalidActivation" else 400)
-        except StateUnavailable:
-            return problem("identity does not answer; try again", 503)
 
     async def _connect(self, request: web.BaseRequest) -> web.StreamResponse:
         _, _, shown = request.headers.get("Authorization", "").partition(" ")

@@ -5,6 +5,7 @@ import json
 import secrets
 import time
 
+import aiohttp
 import nats
 import nats.errors
 import pytest
@@ -19,15 +20,20 @@ from contracts.rpc.identity import (
     RegisterNode,
     ResolveSecrets,
 )
+from services.cli.uplink import Uplink
+from services.edge.app import EdgeApp
+from services.edge.settings import EdgeSettings
 from services.shared.bus import Bus, CommandRefused
 from services.shared.errors import StateUnavailable
 from services.shared.managed_nodes import digest
+from services.shared.runner import Host, HttpServer, start_app, stop_app
 from services.shared.sealing import Asker
 from services.shared.state import Store
 from services.shared.views import View
 from tests.builders.ecs import node as node_record
 from tests.builders.ecs import task as task_record
 from tests.integration.test_identity_iam import allow, door, refused, trusting  # noqa: F401
+from tests.integration.test_scheduler import until
 
 REGION = "us-east-1"
 SSM_TRUST = trusting(Service="ssm.amazonaws.com")
@@ -143,13 +149,11 @@ async def test_a_node_speaks_for_itself_alone(ssm, nats_platform):
     for subject in (NODE.subject(("n1",)), "heartbeat.agent.n1", "rpc.identity.issue_session", "logs.1.us-east-1.g.s"):
         machine.errors.clear()
         await bus.client.publish(subject, b"{}")
-        await bus.client.flush()
-        assert any("permissions violation" in error.lower() for error in machine.errors), subject
+        await until(lambda: any("permissions violation" in error.lower() for error in machine.errors))
     for subject in ("_INBOX.agent.>", "state.>", "exec.in.*"):
         machine.errors.clear()
         await bus.client.subscribe(subject)
-        await bus.client.flush()
-        assert any("permissions violation" in error.lower() for error in machine.errors), subject
+        await until(lambda: any("permissions violation" in error.lower() for error in machine.errors))
     await tasks.close()
     await store.close()
 
@@ -222,3 +226,74 @@ async def test_a_node_gets_the_credentials_and_secrets_of_its_own_tasks_alone(ss
     bus.node = ""  # as a service asks: not this one's to say
     with pytest.raises(StateUnavailable):
         await bus.call(ISSUE_SESSION, IssueSession(role_arn=role, session_name="mine"), timeout=0.5)
+
+
+@pytest.fixture
+async def edge(nats_platform, tmp_path):
+    app = EdgeApp(Host(await nats_platform.bus("edge"), tmp_path, instance="e"), EdgeSettings())
+    await start_app(app)
+    server = HttpServer(app)
+    port = await server.start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        yield http
+    await server.stop()
+    await stop_app(app)
+
+
+def _setter(event: asyncio.Event):
+    async def call() -> None:
+        event.set()
+
+    return call
+
+
+async def test_the_edge_names_what_is_wrong_and_carries_those_that_are_in_until_they_are_out(ssm, edge, nats_platform):
+    activation = await ssm.create_activation(IamRole="ecsAnywhereRole")
+    machine = Machine(nats_platform)
+    good = {
+        "activation_id": activation["ActivationId"],
+        "activation_code": activation["ActivationCode"],
+        "region": REGION,
+        "cluster": "main",
+        "secret_digest": digest(machine.secret),
+    }
+
+    async def post(body: dict) -> tuple[int, dict]:
+        async with edge.post("/v1/nodes", json=body) as answer:
+            return answer.status, await answer.json()
+
+    for changed, status, said in (
+        ({"cluster": "a b"}, 400, "cluster"),
+        ({"cluster": 1}, 400, "cluster"),
+        ({"hostname": "x" * 20_000}, 413, "more than"),
+        ({"activation_code": "x" * 20}, 403, "not valid"),
+        ({"region": "eu-west-1"}, 403, "not valid"),
+    ):
+        answered, why = await post({**good, **changed})
+        assert (answered, said in why["message"]) == (status, True)
+    _, joined_as = await post(good)
+    shown = {"Authorization": f"Bearer {joined_as['node']}:{machine.secret}"}
+    for headers in ({}, {"Authorization": f"Bearer {joined_as['node']}:x"}, {"Authorization": "Bearer"}):
+        async with edge.get("/v1/nodes/connection", headers=headers) as answer:
+            assert answer.status == 403
+    async with edge.get("/v1/nodes/connection", headers=shown) as answer:
+        assert answer.status == 400  # it is in, and asks for no WebSocket
+    async with edge.get("/v1/nodes/else") as answer:
+        assert answer.status == 404
+    uplink = Uplink(f"http://127.0.0.1:{edge._base_url.port}", joined_as["node"], machine.secret)
+    await uplink.start()
+    given = {"user": joined_as["node"], "password": machine.secret, "node": joined_as["node"]}
+    bus = await Bus.connect(uplink.url, "agent", wait_s=30, **given)
+    lost = asyncio.Event()
+    bus.client._disconnected_cb = _setter(lost)
+    await bus.api("STREAM.INFO.STATE_AGENT")
+    assert not uplink.refused.is_set()
+    await ssm.deregister_managed_instance(InstanceId=joined_as["node"])
+    async with asyncio.timeout(30):
+        await lost.wait()
+        await uplink.refused.wait()
+    assert "deregistered" in uplink.refusal
+    await bus.close()
+    await uplink.stop()
+    async with edge.get("/v1/nodes/connection", headers=shown) as answer:
+        assert (answer.status, "deregistered" in await answer.text()) == (403, True)
