@@ -25,6 +25,7 @@ import msgspec
 from services.cli.layout import Layout
 from services.cli.node import say_no
 from services.cli.uplink import Uplink
+from services.shared.private_files import write_private
 
 FILE = "external.json"
 PATH = "/v1/nodes"
@@ -81,12 +82,14 @@ def _join(layout: Layout, arguments: argparse.Namespace) -> Registration:
             activation_id=arguments.activation_id,
             secret=secrets.token_hex(32),
         )
-        _write(path, known)  # before it is used: should the answer be lost, the same machine asks again
+        write_private(
+            path, msgspec.json.encode(known)
+        )  # before it is used: should the answer be lost, the same machine asks again
     if not arguments.activation_code:
         raise CannotJoin("--activation-code is needed until the machine has joined")
     answer = _ask(known, arguments.activation_code)
     joined = msgspec.structs.replace(known, node=answer["node"], account=answer["account"])
-    _write(path, joined)
+    write_private(path, msgspec.json.encode(joined))
     return joined
 
 
@@ -122,16 +125,6 @@ def _read(path: Path) -> Registration | None:
         return None
     except msgspec.MsgspecError as error:
         raise CannotJoin(f"{path} can't be read ({error}); delete it to join anew") from None
-
-
-def _write(path: Path, known: Registration) -> None:
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(known))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 async def _serve(layout: Layout, known: Registration, arguments: argparse.Namespace) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 import msgspec
 
+from services.shared.private_files import write_private
 from services.shared.settings import SettingsError
 
 
@@ -38,10 +38,4 @@ def read_credentials(path: Path) -> Credentials | None:
 def write_credentials(path: Path, credentials: Credentials) -> None:
     """Write the file whole or not at all, readable by its owner alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(credentials) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_private(path, msgspec.json.encode(credentials) + b"\n")

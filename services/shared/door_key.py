@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from aiohttp import web
+
+from services.shared.private_files import write_private
 
 KEY_DIGITS = 48
 
@@ -25,13 +26,7 @@ def door_key(path: Path) -> str:
     path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     key = secrets.token_hex(KEY_DIGITS // 2)
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_private(path, key.encode())
     return key
 
 

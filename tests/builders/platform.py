@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from services.testing.endpoint import Endpoint, until
-from services.testing.platform import Roadstead, roadstead
+from services.testing.platform import CLI, Roadstead, roadstead
 from tests.builders.images import BuiltImage
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Endpoint",
     "Roadstead",
     "busy_when_told",
+    "node_process",
     "processes",
     "roadstead",
     "skopeo_push",
@@ -46,6 +48,29 @@ def skopeo_push(platform: Endpoint, image: BuiltImage, repository: str, tag: str
             check=True,
         )  # fmt: skip
     return f"{uri}:{tag}"
+
+
+@contextlib.contextmanager
+def node_process(data: Path, zone: str, *options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A node of this zone as a process of its own, for the platform of a directory; killed at the end if it still
+    runs."""
+    command = [*CLI, "node", "--zone", zone, "--data", str(data), *options]
+    node = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
+    assert node.stdout is not None
+    try:
+        assert f"is a node of zone {zone}" in node.stdout.readline()
+        yield node
+    finally:
+        node.kill()
+        node.wait()
+        node.stdout.close()
 
 
 def sleeper(uri: str, *command: str, **members: Any) -> dict[str, Any]:

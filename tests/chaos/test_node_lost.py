@@ -1,6 +1,5 @@
 """A node in a process of its own: it joins, it is lost with all that ran on it, it comes back."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import pytest
 
 from services.testing.platform import CLI
 from tests.builders.images import busybox_image
-from tests.builders.platform import FARGATE, ROOT, processes, roadstead, sleeper, until
+from tests.builders.platform import FARGATE, ROOT, node_process, processes, roadstead, sleeper, until
 
 ZONE = "us-east-1c"
 SLEEP = "86409"
@@ -25,18 +24,9 @@ def platform():
         yield running
 
 
-@contextlib.contextmanager
-def joined(platform, *options):
-    """A node of zone c as a process; killed at the end if it still runs."""
-    command = [*CLI, "node", "--zone", ZONE, "--data", str(platform.data), *options]
-    node = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        assert "is a node of zone us-east-1c" in node.stdout.readline()
-        yield node
-    finally:
-        node.kill()
-        node.wait()
-        node.stdout.close()
+def joined(platform):
+    """A node of zone c as a process."""
+    return node_process(platform.data, ZONE)
 
 
 def tasks(platform, **which):

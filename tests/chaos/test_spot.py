@@ -1,14 +1,11 @@
 """Spot capacity is taken back, and the agent of the node is killed in the middle of it: nothing is lost or doubled."""
 
-import contextlib
 import os
-import subprocess
 
 import pytest
 
-from services.testing.platform import CLI
 from tests.builders.images import busybox_image
-from tests.builders.platform import ROOT, processes, roadstead, sleeper, until
+from tests.builders.platform import node_process, processes, roadstead, sleeper, until
 
 ZONE = "us-east-1c"
 NODE = f"node-{ZONE}"
@@ -28,19 +25,9 @@ def platform():
         yield running
 
 
-@contextlib.contextmanager
 def spot_node(platform):
-    """A node of kind FARGATE_SPOT as a process; killed at the end if it still runs."""
-    command = [*CLI, "node", "--zone", ZONE, "--data", str(platform.data)]
-    kind = {**os.environ, "ROADSTEAD_AGENT_CAPACITY_KIND": "FARGATE_SPOT"}
-    node = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True, env=kind)
-    try:
-        assert f"is a node of zone {ZONE}" in node.stdout.readline()
-        yield node
-    finally:
-        node.kill()
-        node.wait()
-        node.stdout.close()
+    """A node of kind FARGATE_SPOT as a process."""
+    return node_process(platform.data, ZONE, ROADSTEAD_AGENT_CAPACITY_KIND="FARGATE_SPOT")
 
 
 def tasks(platform, status: str) -> list[dict]:

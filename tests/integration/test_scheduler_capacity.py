@@ -61,6 +61,7 @@ async def test_seventy_to_thirty_lands_seven_and_three_of_ten(stage):
 
 async def test_a_base_comes_before_the_weights(stage):
     _, client = await ready(stage)
+    await stage.agent("spot", "us-east-1b", capacity_kind="FARGATE_SPOT")
     await fargate(client)
     strategy = [
         {"capacityProvider": "FARGATE", "base": 2, "weight": 0},
@@ -70,6 +71,7 @@ async def test_a_base_comes_before_the_weights(stage):
         "RunTask", taskDefinition="web", count=6, capacityProviderStrategy=strategy, networkConfiguration=AWSVPC
     )
     assert Counter(t["capacityProviderName"] for t in ran["tasks"]) == {"FARGATE": 2, "FARGATE_SPOT": 4}
+    await until(lambda: (tasks_of(stage.agents["n1"]), tasks_of(stage.agents["spot"])) == (2, 4))
 
 
 async def test_a_provider_of_ones_own_is_made_used_changed_and_deleted(stage):

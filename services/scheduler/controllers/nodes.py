@@ -12,29 +12,25 @@ from contracts.kinds import Key
 from contracts.records.agent import NODE
 from contracts.records.scheduler import TASK
 from services.scheduler.adapters import World
+from services.scheduler.controllers.looking import RETRY_S, Looking
 from services.scheduler.decisions import life
 from services.scheduler.handlers import stop_task
-from services.shared.errors import StateUnavailable
-from services.shared.state import Change, Conflict
-from services.shared.waiting import woken
+from services.shared.state import Change
 
 log = structlog.get_logger()
 
-RETRY_S = 1.0
 AT_ONCE = 64
 """How many tasks are written off at a time."""
 
 
-class NodeController:
+class NodeController(Looking):
     """Watches heartbeats. A node that comes back finds that its lost tasks are to stop.
 
     A node has to be found silent twice: when this process itself was held up, heartbeats lie unread at the first look.
     """
 
     def __init__(self, world: World, leads: Callable[[], bool]) -> None:
-        self._world = world
-        self._leads = leads
-        self._wake = asyncio.Event()
+        super().__init__(world, leads)
         self._lost: set[str] = set()
         self._suspects: dict[str, float] = {}
 
@@ -43,20 +39,9 @@ class NodeController:
         if change.kind is NODE:
             self._wake.set()
 
-    async def run(self) -> None:
-        """Sleep until the next node would be silent for too long; declare lost the tasks of those that are."""
-        while True:
-            self._wake.clear()
-            try:
-                delay = await self._look()
-            except (StateUnavailable, Conflict):
-                delay = RETRY_S
-            await woken(self._wake, delay)
-
-    async def _look(self) -> float | None:
+    async def look(self) -> float | None:
+        """Declare lost the tasks of those that are silent for too long; when the next one would be."""
         world = self._world
-        if not world.bus.connected.is_set() or not self._leads():
-            return RETRY_S
         now = world.clock()
         due = dict(world.silences())
         suspects = {name: at for name, at in due.items() if at < now}

@@ -7,26 +7,16 @@ followed by one that does the rest, and a task that another scheduler placed the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from contracts.records.scheduler import SPOT_RECLAIM, TASK
-from services.scheduler.adapters import World
+from services.scheduler.controllers.looking import Looking
 from services.scheduler.decisions import spot
 from services.scheduler.handlers.spot import interrupt_task
-from services.shared.errors import StateUnavailable
-from services.shared.state import Change, Conflict
-from services.shared.waiting import woken
-
-RETRY_S = 1.0
+from services.shared.state import Change
 
 
-class SpotController:
+class SpotController(Looking):
     """Looks at the nodes that are taken back whenever one of them, or a task on one, has changed."""
-
-    def __init__(self, world: World, leads: Callable[[], bool]) -> None:
-        self._world = world
-        self._leads = leads
-        self._wake = asyncio.Event()
 
     def heard(self, change: Change) -> None:
         """A node was taken back, or a task was placed on one that is."""
@@ -34,26 +24,12 @@ class SpotController:
         if taken or change.kind is SPOT_RECLAIM:
             self._wake.set()
 
-    async def run(self) -> None:
-        """Look, then sleep until something changes."""
-        while True:
-            self._wake.clear()
-            try:
-                delay = await self._look()
-            except (StateUnavailable, Conflict):
-                delay = RETRY_S
-            await woken(self._wake, delay)
-
-    async def _look(self) -> float | None:
+    async def look(self) -> float | None:
+        """Interrupt what is on the nodes that are taken back."""
         world = self._world
-        reclaims = world.reclaims.records()
-        if not reclaims:
-            return None
-        if not world.bus.connected.is_set() or not self._leads():
-            return RETRY_S
         due = [
             interrupt_task(world, task, reclaim.until)
-            for reclaim in reclaims
+            for reclaim in world.reclaims.records()
             for task, status in world.tasks_on(reclaim.node)
             if spot.interruptible(task, status)
         ]
