@@ -52,7 +52,9 @@ def on(stage, name: str) -> int:
 async def test_external_tasks_go_to_the_external_nodes_of_their_cluster_and_nothing_else_does(stage):
     _, client = await ready(stage)
     await external(stage)
-    await client("RunTask", taskDefinition="web", count=4, launchType="EXTERNAL")
+    ran = await client("RunTask", taskDefinition="web", count=4, launchType="EXTERNAL", enableExecuteCommand=True)
+    (agent,) = ran["tasks"][0]["containers"][0]["managedAgents"]
+    assert (agent["lastStatus"], "external nodes" in agent["reason"]) == ("STOPPED", True)
     await client("RunTask", taskDefinition="web", count=4, launchType="EC2")
     await until(lambda: (on(stage, "n1"), on(stage, NAME)) == (4, 4))
     await client("CreateCluster", clusterName="other")

@@ -162,7 +162,7 @@ def _container(
     if definition["name"] in task.gpus:
         shape.gpu_ids = task.gpus[definition["name"]]
     if task.enable_execute_command:
-        shape.managed_agents = [_exec_agent(known, lost)]
+        shape.managed_agents = [_exec_agent(known, lost, task.launch_type)]
     if known is None:
         return shape
     shape.last_status = "STOPPED" if lost else known.last_status
@@ -192,8 +192,11 @@ def _container(
     return shape
 
 
-def _exec_agent(known: ContainerStatus | None, lost: bool) -> ecs.ManagedAgent:
-    """What lets ExecuteCommand in. It is the node's agent, so it runs when the container does."""
+def _exec_agent(known: ContainerStatus | None, lost: bool, launch_type: str) -> ecs.ManagedAgent:
+    """What lets ExecuteCommand in: the node's agent, so it runs when the container does. Not on an external node."""
+    if launch_type == "EXTERNAL":
+        why = "ExecuteCommand does not reach external nodes"
+        return ecs.ManagedAgent(name="ExecuteCommandAgent", last_status="STOPPED", reason=why)
     if known is None:
         return ecs.ManagedAgent(name="ExecuteCommandAgent", last_status="PENDING")
     status = "STOPPED" if lost else known.last_status
