@@ -24,7 +24,8 @@ def test_what_is_documented_is_served_and_has_the_documented_shape(asked):
     for running in asked.info["services"]:
         own, _ = tables(running["name"])
         for route in (*COMMON, *own):
-            if route.method != "GET" or "{" in route.path or route.path.startswith("/v2"):
+            unasked = route.method != "GET" or route.status == 101  # a WebSocket has no answer to this
+            if unasked or "{" in route.path or route.path.startswith("/v2"):
                 continue
             with urllib.request.urlopen(f"http://127.0.0.1:{running['port']}{route.path}", timeout=10) as answer:
                 body = answer.read()
