@@ -83,6 +83,9 @@ class NodeDoor:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
             await socket.prepare(request)
+            # A node has one connection: the link of another one was lost, and nobody has heard of that yet.
+            for before in tuple(self._open[node]):
+                self._bus.spawn(_close(before, WSCloseCode.GOING_AWAY, b"another connection took its place"), "cut")
             self._open[node].add(socket)
             log.info("node.connected", node=node, address=request.remote)
             await _relay(socket, reader, writer)
@@ -97,11 +100,11 @@ class NodeDoor:
     def _on_change(self, node: str) -> None:
         if node in self._open and self._members.member(node) is None:
             for socket in tuple(self._open[node]):
-                self._bus.spawn(_cut(socket), f"cut.{node}")
+                self._bus.spawn(_close(socket, WSCloseCode.POLICY_VIOLATION, b"deregistered"), "cut")
 
 
-async def _cut(socket: web.WebSocketResponse) -> None:
-    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"deregistered")
+async def _close(socket: web.WebSocketResponse, code: int, why: bytes) -> None:
+    await socket.close(code=code, message=why)
 
 
 async def _relay(socket: web.WebSocketResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
