@@ -20,6 +20,7 @@ from contracts.rpc.identity import (
     RegisterNode,
     ResolveSecrets,
 )
+from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
 from services.cli.uplink import Uplink
 from services.edge.app import EdgeApp
 from services.edge.settings import EdgeSettings
@@ -32,6 +33,7 @@ from services.shared.state import Store
 from services.shared.views import View
 from tests.builders.ecs import node as node_record
 from tests.builders.ecs import task as task_record
+from tests.builders.registry import registry_at
 from tests.integration.test_identity_iam import allow, door, refused, trusting  # noqa: F401
 from tests.integration.test_scheduler import until
 
@@ -297,3 +299,21 @@ async def test_the_edge_names_what_is_wrong_and_carries_those_that_are_in_until_
     await uplink.stop()
     async with edge.get("/v1/nodes/connection", headers=shown) as answer:
         assert (answer.status, "deregistered" in await answer.text()) == (403, True)
+
+
+async def test_a_node_may_pull_what_its_own_tasks_name_and_nothing_else(ssm, nats_platform, tmp_path):
+    machine, bus = await joined(ssm, nats_platform)
+    await place(nats_platform, machine.node, "mine", "")
+    here = {"account": "000000000000", "region": REGION, "task": "mine"}
+    async with registry_at(nats_platform, tmp_path / "registry"):
+        token = await bus.call(ISSUE_PULL_TOKEN, IssuePullToken(image="busybox", **here))
+        assert (token.local, token.image) == (False, "busybox")
+        for wrong in (
+            {"image": "localhost:5000/secret"},
+            {"task": "none"},
+            {"account": "111111111111"},
+            {"region": "eu-west-1"},
+            {"to_run": False},
+        ):
+            with pytest.raises(CommandRefused, match=r"The (task|node)"):
+                await bus.call(ISSUE_PULL_TOKEN, IssuePullToken(**{"image": "busybox", **here, **wrong}))
