@@ -13,6 +13,7 @@ from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.app_runner_gateway import APP_SERVICE, AUTO_SCALING, SCALING_DEFAULT
 from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCALING_POLICY, SCHEDULED_ACTION
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
+from contracts.records.events import WEBHOOK
 from contracts.records.identity import ACCESS_KEY, ACTIVATION, MANAGED_NODE, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
 from contracts.records.registry import (
@@ -196,6 +197,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     ),
     AUTO_SCALING: ("auto_scaling.created.v1", "auto_scaling.deleted.v1", "auto_scaling.tagged.v1"),
     SCALING_DEFAULT: ("scaling_default.changed.v1",),
+    WEBHOOK: ("webhook.created.v1", "webhook.deleted.v1"),
 }
 """The events of each kind, in the order of an entity's life."""
 

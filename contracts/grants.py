@@ -22,6 +22,7 @@ from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
 from contracts.subjects import (
+    AWS_EVENTS_STREAM,
     EVENTS_STREAM,
     EXEC_ATTACH,
     EXEC_IN,
@@ -47,6 +48,7 @@ USERS = (
     "scanner",
     "autoscaler",
     "app_runner_gateway",
+    "events",
     "edge",
 )
 
@@ -85,11 +87,12 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
 
 PUBLISHES: dict[str, tuple[str, ...]] = {
     "agent": ("logs.>", "metrics.agent.*", HEARTBEATS, EXEC_OUT),
-    "scheduler": (EXEC_OPEN,),
+    "scheduler": (EXEC_OPEN, "aws.events.*.*.aws_ecs.*", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}"),
     "identity": (NODE_LOGIN_REPLIES,),
     "edge": (EXEC_ATTACH, EXEC_IN),
     "monitor": ("logs.>", "metrics.monitor.*", "$JS.API.STREAM.PURGE.LOGS"),
     "app_runner_gateway": ("logs.>", "metrics.app_runner_gateway.*"),
+    "events": (f"$JS.API.CONSUMER.INFO.{AWS_EVENTS_STREAM}.*",),
 }
 """What else it may publish."""
 
@@ -103,11 +106,15 @@ HEARS: dict[str, tuple[str, ...]] = {
 }
 """Which core subjects it may subscribe to."""
 
-READS_STREAMS: dict[str, tuple[str, ...]] = {"monitor": ("LOGS", "TRACES", "METRICS", EVENTS_STREAM)}
+READS_STREAMS: dict[str, tuple[str, ...]] = {
+    "monitor": ("LOGS", "TRACES", "METRICS", EVENTS_STREAM),
+    "events": (AWS_EVENTS_STREAM,),
+}
 """Streams that are not state, which it may read with consumers and direct gets of its own."""
 
 
 CONSUMES: dict[str, dict[str, tuple[Kind[Any], ...]]] = {
+    "scheduler": {"telling": (TASK, TASK_STATUS, SERVICE, NODE, CONTAINER_INSTANCE)},
     "scanner": {"images": (IMAGE,)},
     "app_runner_gateway": {"images": (IMAGE_TAG,)},
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.records import KINDS
-from contracts.subjects import EVENTS_STREAM, LOGS_STREAM, METRICS_STREAM, TRACES_STREAM
+from contracts.subjects import AWS_EVENTS_STREAM, EVENTS_STREAM, LOGS_STREAM, METRICS_STREAM, TRACES_STREAM
 
 STATE_OWNERS = tuple(sorted({kind.service for kind in KINDS}))
+
+AWS_EVENTS_AGE_S = EVENTS_AGE_S = 7 * 24 * 3600
 
 _DAY_NS = 24 * 3600 * 1_000_000_000
 _MIB = 1024 * 1024
@@ -35,7 +37,7 @@ def events_stream() -> dict[str, Any]:
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "max_age": 7 * _DAY_NS,
+        "max_age": EVENTS_AGE_S * 1_000_000_000,
         "allow_msg_ttl": True,
         "allow_direct": True,
         "sources": [
@@ -93,7 +95,24 @@ def metrics_stream() -> dict[str, Any]:
     }
 
 
+def aws_events_stream() -> dict[str, Any]:
+    """What happened, in EventBridge's form: derived from EVENTS, so not worth a sync to disk each. One that is told
+    again is refused by its id."""
+    return {
+        "name": AWS_EVENTS_STREAM,
+        "subjects": ["aws.events.>"],
+        "retention": "limits",
+        "storage": "file",
+        "persist_mode": "async",
+        "discard": "old",
+        "max_age": AWS_EVENTS_AGE_S * 1_000_000_000,
+        "max_bytes": 512 * _MIB,
+        "duplicate_window": 600 * 1_000_000_000,
+        "allow_direct": True,
+    }
+
+
 def all_streams() -> list[dict[str, Any]]:
     """Every stream, in the order they must be made (EVENTS sources those before it)."""
-    shared = [events_stream(), logs_stream(), traces_stream(), metrics_stream()]
+    shared = [events_stream(), logs_stream(), traces_stream(), metrics_stream(), aws_events_stream()]
     return [*(state_stream(o) for o in STATE_OWNERS), *shared]

@@ -1,11 +1,14 @@
 """The subjects that are not an entity's own (those are `contracts.kinds`)."""
 
+import re
+
 from contracts.kinds import escape
 
 EVENTS_STREAM = "EVENTS"
 LOGS_STREAM = "LOGS"
 TRACES_STREAM = "TRACES"
 METRICS_STREAM = "METRICS"
+AWS_EVENTS_STREAM = "AWS_EVENTS"
 
 HEARTBEATS = "heartbeat.agent.*"
 
@@ -21,6 +24,16 @@ def heartbeat(node: str) -> str:
 def event(service: str, kind: str = "*") -> str:
     """A filter on EVENTS: what changed in one service's entities. Each message has the header `Event`."""
     return f"events.{service}.{kind}.>"
+
+
+def aws_event(account: str = "*", region: str = "*", source: str = "*", detail_type: str = "*") -> str:
+    """Where an event in EventBridge's form is told (contracts.records.events.AwsEvent), or a filter on such.
+
+    Readable rather than exact: `aws.events.000000000000.us-east-1.aws_ecs.ECS_Task_State_Change`; the message has the
+    true words.
+    """
+    tokens = (account, region, source, detail_type)
+    return ".".join(("aws.events", *(t if t == "*" else re.sub(r"[^A-Za-z0-9_-]+", "_", t) for t in tokens)))
 
 
 def log_stream(account: str, region: str, group: str, stream: str) -> str:

@@ -11,6 +11,7 @@ from contracts.events import EVENTS
 from contracts.kinds import Kind
 from contracts.records import KINDS
 from contracts.records.agent import Heartbeat
+from contracts.records.events import AwsEvent
 from contracts.records.exec import ExecAttach, ExecOpen
 from contracts.records.logs import LogBatch
 from contracts.records.metrics import MetricBatch, UsageBatch
@@ -26,6 +27,7 @@ STREAMED: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "metrics.batch": ("metrics.{source}.{instance}", MetricBatch),
     "metrics.usage": ("metrics.agent.{node}", UsageBatch),
     "heartbeat.agent": ("heartbeat.agent.{node}", Heartbeat),
+    "aws.event": ("aws.events.{account}.{region}.{source}.{detail_type}", AwsEvent),
     "exec.open": ("exec.open.{node}", ExecOpen),
     "exec.attach": ("exec.attach.{session}", ExecAttach),
 }

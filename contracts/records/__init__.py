@@ -6,6 +6,7 @@ from contracts.records import (
     app_runner_gateway,
     autoscaler,
     discovery,
+    events,
     identity,
     monitor,
     registry,
@@ -23,4 +24,5 @@ KINDS: tuple[Kind, ...] = (
     *discovery.KINDS,
     *autoscaler.KINDS,
     *app_runner_gateway.KINDS,
+    *events.KINDS,
 )

@@ -77,6 +77,7 @@ class TaskStatus(msgspec.Struct, kw_only=True, frozen=True):
     last_status walks PROVISIONING, PENDING, ACTIVATING, RUNNING, DEACTIVATING, STOPPING, DEPROVISIONING, STOPPED as
     ECS' task life cycle does. stop_code and stopped_reason are set when the agent is who knows why it stopped
     (EssentialContainerExited, TaskFailedToStart); a stop that was asked for has them in the scheduler's record.
+    `version` counts the changes.
     """
 
     account: str
@@ -97,6 +98,7 @@ class TaskStatus(msgspec.Struct, kw_only=True, frozen=True):
     stopped_at: float | None = None
     stop_code: str | None = None
     stopped_reason: str | None = None
+    version: int = 0
 
 
 class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):

@@ -213,11 +213,14 @@ class Rollout(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):
-    """A line of a service's story, as DescribeServices shows it."""
+    """A line of a service's story, as DescribeServices shows it. `action` is what EventBridge calls it
+    (SERVICE_STEADY_STATE …), empty for what only the story has; `detail` what its event says besides."""
 
     id: str
     created_at: float
     message: str
+    action: str = ""
+    detail: dict[str, Any] = {}
 
 
 class Service(msgspec.Struct, kw_only=True, frozen=True):

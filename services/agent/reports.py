@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from msgspec.structs import replace
 
 from contracts.kinds import Key
 from contracts.records.agent import TASK_STATUS, TaskStatus
@@ -86,8 +87,11 @@ class Reports:
         if status is None:
             await self._store.delete(TASK_STATUS, key, "task_status.forgotten.v1")
             return
-        if self._store.table(TASK_STATUS).record(*key) == status:
+        stored = self._store.table(TASK_STATUS).record(*key)
+        version = stored.version if stored is not None else 0
+        if replace(status, version=version) == stored:
             return
+        status = replace(status, version=version + 1)
         state = status.last_status
         with telemetry.continued(f"agent.report {state}", trace, kind="PRODUCER", task=status.task):
             await self._store.put(TASK_STATUS, status, f"task.{state.lower()}.v1")

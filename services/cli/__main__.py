@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _add_exec(command)
     _add_spot(command)
     _add_scanning(command)
+    _add_events(command)
     trace = command("trace", "A waterfall of one trace; without an ID, the latest traces.")
     trace.add_argument("id", metavar="ID", nargs="?")
     trace.add_argument("--all", action="store_true", help="the latest with those that only asked (Describe…, List…)")
@@ -113,6 +114,22 @@ def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> Non
     gates.add_argument("--region", default="", help="the region (that of `roadstead env`)")
 
 
+def _add_events(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands of the events service."""
+    events = command("events", "What happened, in EventBridge's form: a line of JSON each.")
+    events.add_argument("--follow", "-f", action="store_true", help="go on as events come")
+    events.add_argument("--lines", "-n", type=int, default=20, metavar="N", help="the last N (20)")
+    events.add_argument("--pattern", default="", help="only what matches this event pattern: JSON, or @FILE")
+    hooks = command("webhooks", "URLs that are told of events.")
+    hooks.add_argument("action", choices=("add", "list", "remove"))
+    hooks.add_argument("name", nargs="?", default="", metavar="NAME")
+    hooks.add_argument("url", nargs="?", default="", metavar="URL", help="where events are posted (add)")
+    hooks.add_argument("--pattern", default="", help="only what matches this event pattern: JSON, or @FILE")
+    hooks.add_argument("--secret", default="", help="what signs them, whsec_…; one is made if none is given")
+    hooks.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
+    hooks.add_argument("--region", default="", help="the region (that of `roadstead env`)")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit code 1 with a plain sentence when it can't."""
     arguments = parser().parse_args(argv)
@@ -142,12 +159,14 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.execute import execute
 
         return execute(layout, arguments)
-    from services.cli import ask, scanning, spot, top
+    from services.cli import ask, events, scanning, spot, top
 
     try:
         if arguments.command == "top":
             return top.top(layout, arguments)
-        return (ask.COMMANDS | scanning.COMMANDS | spot.COMMANDS)[arguments.command](layout, arguments)
+        return (ask.COMMANDS | events.COMMANDS | scanning.COMMANDS | spot.COMMANDS)[arguments.command](
+            layout, arguments
+        )
     except BrokenPipeError:
         raise
     except OSError as error:

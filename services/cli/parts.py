@@ -23,6 +23,8 @@ from services.edge.adapters import LocalUpstream
 from services.edge.app import EdgeApp
 from services.edge.ports import Upstream
 from services.edge.settings import EdgeSettings
+from services.events.app import EventsApp
+from services.events.settings import EventsSettings
 from services.identity.app import IdentityApp
 from services.identity.settings import IdentitySettings
 from services.monitor.app import MonitorApp
@@ -48,6 +50,7 @@ __all__ = [
     "choose_runtime",
     "discovery",
     "edge",
+    "events",
     "identity",
     "monitor",
     "purge",
@@ -92,6 +95,11 @@ def scanner(host: Host, settings: PlatformSettings) -> App:
 def autoscaler(host: Host, settings: PlatformSettings) -> App:
     """Application Auto Scaling."""
     return AutoscalerApp(host, load(AutoscalerSettings, "ROADSTEAD_AUTOSCALER_"))
+
+
+def events(host: Host, settings: PlatformSettings) -> App:
+    """Webhooks."""
+    return EventsApp(host, load(EventsSettings, "ROADSTEAD_EVENTS_"))
 
 
 def app_runner_gateway(host: Host, settings: PlatformSettings) -> AppRunnerGatewayApp:

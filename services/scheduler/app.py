@@ -9,8 +9,11 @@ from aiohttp import web
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
 from services.scheduler.adapters import HttpHooks, World
 from services.scheduler.api import Ecs
+from services.scheduler.api.container_instances import instance_shape
+from services.scheduler.api.shapes import task_shape
 from services.scheduler.controllers.leading import Leader
 from services.scheduler.handlers.counts import Counts
+from services.scheduler.handlers.telling import Telling
 from services.scheduler.handlers.workloads import Workloads
 from services.scheduler.routes import Overview, Spot, routes
 from services.scheduler.settings import SchedulerSettings
@@ -50,10 +53,12 @@ class SchedulerApp(App):
         self.leader = Leader(self.world, lease, HttpHooks(settings.hook_timeout_s))
         self.leader.start()
         await host.bus.serve(SET_DESIRED_COUNT, Counts(self.world).set_desired_count)
+        self._telling = Telling(self.world, task_shape, instance_shape).consumer()
+        await self._telling.start()
 
     async def stop(self) -> None:
         """Give the lease up, then let go."""
-        for name, method in (("leader", "stop"), ("_keys", "close"), ("world", "close")):
+        for name, method in (("_telling", "stop"), ("leader", "stop"), ("_keys", "close"), ("world", "close")):
             if hasattr(self, name):
                 await getattr(getattr(self, name), method)()
 

@@ -218,10 +218,10 @@ class Bus:
             async with deadline:
                 self._waiting.add(deadline)
                 reply = await self.client.request(subject, payload, timeout=None, headers=headers)
-                _end_if_cancelled()
+                end_if_cancelled()
                 return reply
         except _AWAY as error:
-            _end_if_cancelled()
+            end_if_cancelled()
             raise StateUnavailable() from error
         finally:
             self._waiting.discard(deadline)
@@ -384,7 +384,7 @@ def _tell_failure(task: asyncio.Task[None]) -> None:
         log.error("task.failed", task=task.get_name(), error=repr(error), exc_info=error)
 
 
-def _end_if_cancelled() -> None:
+def end_if_cancelled() -> None:
     """Raises CancelledError in a task that was cancelled. The client forgets a cancellation that comes while it hands
     over what it sends: a loop that renews or asks would go on for ever, and who waits for its end with it."""
     task = asyncio.current_task()

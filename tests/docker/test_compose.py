@@ -33,6 +33,7 @@ SERVICES = {
     "discovery",
     "scanner",
     "autoscaler",
+    "events",
     "app_runner_gateway",
     "edge",
     *AGENTS,

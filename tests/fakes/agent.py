@@ -101,7 +101,7 @@ class FakeAgent:
         task = self.view.table(TASK).record(*key)
         known = self.store.table(TASK_STATUS).record(*key)
         if task is None:
-            await self.store.delete(TASK_STATUS, key, "task_status.removed.v1")
+            await self.store.delete(TASK_STATUS, key, "task_status.forgotten.v1")
         elif task.desired_status == "STOPPED":
             if known is None or known.last_status != "STOPPED":
                 await self.end(task.id, exit_code=0 if known is not None else None, on_its_own=False)
@@ -180,4 +180,6 @@ class FakeAgent:
         )
 
     async def _put(self, status: TaskStatus) -> None:
-        await self.store.put(TASK_STATUS, status, "task_status.changed.v1")
+        known = self.store.table(TASK_STATUS).record(*TASK_STATUS.key_of(status))
+        status = replace(status, version=1 if known is None else known.version + 1)
+        await self.store.put(TASK_STATUS, status, f"task.{status.last_status.lower()}.v1")

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from contracts.aws import ecs
 from contracts.records.agent import Node
 from contracts.records.scheduler import CONTAINER_INSTANCE, TASK, Cluster, ContainerInstance
+from services.scheduler.adapters import World
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.shapes import instance_arn
 from services.scheduler.decisions import life, names
@@ -204,33 +205,37 @@ class ContainerInstances(EcsBase):
         return ecs.Failure(arn=arn, reason="MISSING")
 
     def _instance(self, cluster: Cluster, node: Node) -> ecs.ContainerInstance:
-        used = self.world.ledger.usage(node.node)
-        ports = sorted(str(port) for port in used.ports)
-        states = [life.counts_as(task, status) for task, status in self.world.tasks_on(node.node)]
-        connected = self.world.connected(node.node)
-        instance = self.world.instances.record(cluster.account, cluster.region, cluster.name, node.node)
-        attributes = node_attributes(self.world, cluster, node.node)
-        return ecs.ContainerInstance(
-            container_instance_arn=instance_arn(cluster.account, cluster.region, cluster.name, node.node),
-            ec2_instance_id=node.node,
-            version=instance.version if instance is not None else 1,
-            version_info=ecs.VersionInfo(agent_version=node.agent_version, docker_version=node.runtime),
-            registered_resources=_resources(node.cpu_units, node.memory_mib, [], node.gpus),
-            remaining_resources=_resources(
-                node.cpu_units - used.cpu,
-                node.memory_mib - used.memory,
-                ports,
-                [gpu for gpu in node.gpus if gpu not in used.gpus],
-            ),
-            status=self._status(cluster, node),
-            agent_connected=connected,
-            running_tasks_count=states.count("running"),
-            pending_tasks_count=states.count("pending"),
-            attributes=[ecs.Attribute(name=name, value=value) for name, value in sorted(attributes.items())],
-            registered_at=node.registered_at,
-            attachments=[],
-            tags=[],
-        )
+        return instance_shape(self.world, cluster, node)
+
+
+def instance_shape(world: World, cluster: Cluster, node: Node) -> ecs.ContainerInstance:
+    """A node as DescribeContainerInstances shows it in a cluster. Its version grows with each record of it."""
+    where = (cluster.account, cluster.region, cluster.name, node.node)
+    used = world.ledger.usage(node.node)
+    ports = sorted(str(port) for port in used.ports)
+    states = [life.counts_as(task, status) for task, status in world.tasks_on(node.node)]
+    attributes = node_attributes(world, cluster, node.node)
+    return ecs.ContainerInstance(
+        container_instance_arn=instance_arn(*where),
+        ec2_instance_id=node.node,
+        version=world.nodes.sequence((node.node,)) + world.instances.sequence(where),
+        version_info=ecs.VersionInfo(agent_version=node.agent_version, docker_version=node.runtime),
+        registered_resources=_resources(node.cpu_units, node.memory_mib, [], node.gpus),
+        remaining_resources=_resources(
+            node.cpu_units - used.cpu,
+            node.memory_mib - used.memory,
+            ports,
+            [gpu for gpu in node.gpus if gpu not in used.gpus],
+        ),
+        status="DRAINING" if world.draining(*where) else "ACTIVE",
+        agent_connected=world.connected(node.node),
+        running_tasks_count=states.count("running"),
+        pending_tasks_count=states.count("pending"),
+        attributes=[ecs.Attribute(name=name, value=value) for name, value in sorted(attributes.items())],
+        registered_at=node.registered_at,
+        attachments=[],
+        tags=[],
+    )
 
 
 def _with(instance: ContainerInstance, attributes: dict[str, str]) -> ContainerInstance:

@@ -41,7 +41,7 @@ def task_shape(world: World, task: Task, status: TaskStatus | None, *, with_tags
         stopped_at=life.stopped_at(task, status),
         stopping_at=task.stopping_at or (status.stopping_at if status else None),
         health_status=status.health_status if status else "UNKNOWN",  # type: ignore[arg-type]
-        version=task.version,
+        version=task.version + (status.version if status is not None else 0),
         attributes=[],
         attachments=_attachments(world, task, status),
         containers=_containers(world, task, status),

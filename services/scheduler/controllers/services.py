@@ -302,7 +302,9 @@ class ServiceController:
         elif closest is None:
             message = messages.unplaced(service.name, None, "No Container Instances were found in your cluster")
         else:
-            message = messages.unplaced(service.name, names.container_instance_id(closest[0]), closest[1])
+            where = (service.account, service.region, "container-instance", service.cluster)
+            nearest = names.arn(*where, names.container_instance_id(closest[0]))
+            message = messages.unplaced(service.name, nearest, closest[1])
         return [] if any(event.message == message for event in service.events[:5]) else [message]
 
     def _capacities(self, service: Service, deployment: Deployment | TaskSet, count: int) -> Counter[Capacity]:
@@ -355,7 +357,7 @@ class ServiceController:
         """One write of the service, if anything changed. The events are kept in any case; the rest only if nobody
         changed the service meanwhile, for then it is decided upon anew."""
         now = self._world.clock()
-        events = [ServiceEvent(id=names.event_uuid(), created_at=now, message=text) for text in reversed(told)]
+        events = [_service_event(text, now) for text in reversed(told)]
 
         def change(old: Service | None) -> Service | None:
             if old is None:
@@ -376,6 +378,13 @@ class ServiceController:
             return old if new == old else new
 
         await self._world.store.update(SERVICE, key, change, _event(decided, plan))
+
+
+def _service_event(text: str, now: float) -> ServiceEvent:
+    known = text if isinstance(text, messages.Message) else messages.Message(text)
+    return ServiceEvent(
+        id=names.event_uuid(), created_at=now, message=str(text), action=known.action, detail=known.detail
+    )
 
 
 def _event(service: Service, plan: Plan) -> str:

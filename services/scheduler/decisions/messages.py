@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messag
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from services.scheduler.decisions.placement import CAPACITY
 
@@ -22,13 +23,27 @@ _LACK = {
 }
 
 
+class Message(str):
+    """The words of a service event. `action` is what EventBridge calls it, empty for what is told in words alone;
+    `detail` what its event says besides."""
+
+    action = ""
+    detail: dict[str, Any] = {}
+
+
+def _said(action: str, text: str, **detail: Any) -> Message:
+    message = Message(text)
+    message.action, message.detail = action, detail
+    return message
+
+
 def _tasks(ids: Sequence[str]) -> str:
     return " ".join(f"(task {one})" for one in ids)
 
 
 def steady(service: str) -> str:
     """It has what it wants."""
-    return f"(service {service}) has reached a steady state."
+    return _said("SERVICE_STEADY_STATE", f"(service {service}) has reached a steady state.")
 
 
 def started(service: str, ids: Sequence[str]) -> str:
@@ -38,7 +53,7 @@ def started(service: str, ids: Sequence[str]) -> str:
 
 def stopped(service: str, ids: Sequence[str]) -> str:
     """Tasks were told to stop."""
-    return f"(service {service}) has stopped {len(ids)} running tasks: {_tasks(ids)}."
+    return _said("TASKS_STOPPED", f"(service {service}) has stopped {len(ids)} running tasks: {_tasks(ids)}.")
 
 
 def unhealthy(service: str, task: str) -> str:
@@ -57,17 +72,19 @@ def unavailable(service: str) -> str:
 
 
 def unplaced(service: str, instance: str | None, reason: str) -> str:
-    """No node took a task. `instance` is the container instance that came nearest."""
+    """No node took a task. `instance` is the ARN of the container instance that came nearest."""
     said = f"(service {service}) was unable to place a task because no container instance met all of its requirements."
     if instance is None:
-        return f"{said} Reason: {reason}. {_SEE}"
+        return _said("SERVICE_TASK_PLACEMENT_FAILURE", f"{said} Reason: {reason}. {_SEE}", reason=reason)
     lack = _LACK.get(reason, f"does not fit: {reason}")
-    return f"{said} The closest matching (container-instance {instance}) {lack}. {_SEE}"
+    text = f"{said} The closest matching (container-instance {instance.rpartition('/')[2]}) {lack}. {_SEE}"
+    return _said("SERVICE_TASK_PLACEMENT_FAILURE", text, containerInstanceArns=[instance], reason=reason)
 
 
 def inconsistent(service: str) -> str:
     """Tasks fail again and again; starts are held back."""
-    return f"(service {service}) is unable to consistently start tasks successfully. {_SEE}"
+    text = f"(service {service}) is unable to consistently start tasks successfully. {_SEE}"
+    return _said("SERVICE_TASK_START_IMPAIRED", text)
 
 
 def stuck(service: str) -> str:

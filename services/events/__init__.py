@@ -1,0 +1,1 @@
+"""Events: who is told of what happened, in EventBridge's form, over HTTP."""

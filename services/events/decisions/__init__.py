@@ -1,0 +1,1 @@
+"""Pure: values and the time in, values out. No I/O, no clock."""
