@@ -40,7 +40,7 @@ class EventsApp(App):
         deliverers = Deliverers(host.bus, self._store, courier, settings.at_once)
         self._store.listen(deliverers.heard)
         webhooks = Webhooks(self._store, vault, host.clock)
-        self._door = Door(host.bus, self._store, webhooks, courier, deliverers, directory / "door.key")
+        self._door = Door(host.bus, self._store, webhooks, courier, deliverers.waiting, directory / "door.key")
         self._work = host.bus.spawn(deliverers.run(), "webhooks")
 
     async def stop(self) -> None:

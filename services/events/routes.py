@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from contracts.records.events import WEBHOOK, AwsEvent, Webhook
+from contracts.records.events import WEBHOOK, Webhook
 from contracts.subjects import AWS_EVENTS_STREAM, aws_event
-from services.events.controllers import Deliverers
 from services.events.decisions import patterns, requests
 from services.events.handlers import Courier, Webhooks
 from services.shared.bus import Bus
@@ -63,13 +62,19 @@ class Door:
     """The routes."""
 
     def __init__(
-        self, bus: Bus, store: Store, webhooks: Webhooks, courier: Courier, deliverers: Deliverers, key: Path
+        self,
+        bus: Bus,
+        store: Store,
+        webhooks: Webhooks,
+        courier: Courier,
+        waiting: Callable[[Webhook], Awaitable[int]],
+        key: Path,
     ) -> None:
         self._bus = bus
         self._store = store
         self._webhooks = webhooks
         self._courier = courier
-        self._deliverers = deliverers
+        self._waiting = waiting
         self._path, self._key = key, door_key(key)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -93,7 +98,7 @@ class Door:
         """A WebhookList."""
         known = sorted(self._store.table(WEBHOOK).records(), key=WEBHOOK.key_of)
         try:
-            waiting = await asyncio.gather(*(self._deliverers.waiting(webhook) for webhook in known))
+            waiting = await asyncio.gather(*(self._waiting(webhook) for webhook in known))
         except AwsError as error:
             return problem(error.message, 503)
         return answer(WebhookList([self._view(w, waiting=n) for w, n in zip(known, waiting, strict=True)]))
@@ -216,7 +221,7 @@ ROUTES = (
         "GET",
         "/events",
         "events",
-        AwsEvent,
+        None,
         "The latest events in EventBridge's form, a line each.",
         (
             Query("limit", f"how many of the last ones (0 to {MOST_LINES})", "integer", 20),

@@ -3,10 +3,12 @@ lost or done twice, and what was served stays served meanwhile."""
 
 import http.client
 import itertools
+import json
 import os
 import socket
 import ssl
 import threading
+import urllib.request
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.builders.flow import CLUSTER, COUNT, NAMESPACE, Flow, Patient
 from tests.builders.images import File, busybox_image
 from tests.builders.platform import until
 from tests.builders.processes import NODES, SERVICES, process_platform
+from tests.builders.webhooks import Target
 
 NUMBERS = itertools.count()
 TIMES = {
@@ -81,6 +84,30 @@ def test_what_is_served_stays_served_while_all_that_decides_is_away(platform, se
     assert set(map(repr, answers)) == {repr(([f"{served.name} 1"] * COUNT, (200, "hello")))}
     assert served.running() == running
     assert served.happened("task.placed.v1") == {"task.placed.v1": {1: COUNT}}
+
+
+def test_a_webhook_is_told_of_what_happened_while_nobody_could_tell_it(platform):
+    target = Target()
+    key = (platform.data / "events" / "door.key").read_text()
+    pattern = {"detail": {"group": ["service:told"], "lastStatus": ["RUNNING"]}}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{platform.ports['events']}/webhooks",
+        json.dumps({"name": "told", "url": target.url, "pattern": pattern}).encode(),
+        {"Authorization": f"Bearer {key}"},
+    )
+    urllib.request.urlopen(request).close()
+    platform["events"].kill()
+    flow = Flow(platform, "told")
+    flow.push("1")
+    flow.create()
+    flow.completed()
+    assert target.received == []
+    platform.restart("events")
+    until(lambda: len(target.taken()) >= COUNT)
+    told = [event["detail"]["taskArn"] for event in target.taken()]
+    assert sorted(told) == sorted(flow.ecs.list_tasks(cluster=CLUSTER, serviceName="told")["taskArns"])
+    flow.ecs.delete_service(cluster=CLUSTER, service=flow.name, force=True)
+    target.close()
 
 
 def test_an_image_that_is_pushed_while_the_scanner_is_away_is_scanned_once_it_is_back(platform):
