@@ -143,6 +143,8 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     `weight` is the percent of production traffic that its tasks are to get, `test_weight` that of test traffic; None:
     nobody directs the traffic, whoever runs gets it. `stage` is there until it is complete, if it goes by stages.
     `alarms` are those that failed it; none is watched (`unwatched`) when one was on as it began.
+    `daemon` is what a daemon's revision has besides (propagateTags, enableECSManagedTags, enableExecuteCommand), empty
+    for a service's.
     """
 
     id: str
@@ -162,6 +164,7 @@ class Deployment(msgspec.Struct, kw_only=True, frozen=True):
     stage: DeploymentStage | None = None
     alarms: list[str] = []
     unwatched: bool = False
+    daemon: dict[str, Any] = {}
 
 
 class TaskSet(msgspec.Struct, kw_only=True, frozen=True):

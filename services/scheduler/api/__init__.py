@@ -5,6 +5,7 @@ from services.scheduler.api.agent_wire import AgentWire
 from services.scheduler.api.capacity_providers import CapacityProviders
 from services.scheduler.api.clusters import Clusters
 from services.scheduler.api.container_instances import ContainerInstances
+from services.scheduler.api.daemons import Daemons
 from services.scheduler.api.deployments import Deployments
 from services.scheduler.api.execute_command import ExecuteCommands
 from services.scheduler.api.protection import Protection
@@ -22,6 +23,7 @@ class Ecs(
     ExecuteCommands,
     Protection,
     Services,
+    Daemons,
     Deployments,
     ContainerInstances,
     AgentWire,

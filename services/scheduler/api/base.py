@@ -10,7 +10,7 @@ from contracts.aws import ecs
 from contracts.records.scheduler import Cluster, TaskDefinition
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.scheduler.adapters import Joined, World
-from services.scheduler.decisions.names import cluster_name, family_and_revision
+from services.scheduler.decisions.names import DAEMON, cluster_name, family_and_revision
 from services.scheduler.handlers import CLUSTER_NOT_FOUND, active_cluster
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
@@ -63,6 +63,10 @@ class EcsBase(AwsService):
     def _definition(self, context: RequestContext, reference: str) -> TaskDefinition | None:
         """The revision that a reference means; without a number the latest ACTIVE one."""
         family, revision = family_and_revision(reference)
+        return None if family.startswith(DAEMON) else self._revision_of(context, family, revision)
+
+    def _revision_of(self, context: RequestContext, family: str, revision: int | None) -> TaskDefinition | None:
+        """A revision of a family, the latest ACTIVE one when no number is given."""
         account, region = context.account, context.region
         if revision is not None:
             found = self.world.definitions.record(account, region, family, str(revision))

@@ -44,7 +44,7 @@ class Deployments(EcsBase):
     ) -> ecs.ListServiceDeploymentsResponse:
         """The service's deployments, newest first, all but for the given statuses and times."""
         cluster = self._seen_cluster(context, request.cluster)
-        key = (cluster.account, cluster.region, cluster.name, names.last_part(request.service))
+        key = (cluster.account, cluster.region, cluster.name, names.service_name(request.service))
         service = self.world.services.record(*key)
         if service is None:
             raise AwsError(*SERVICE_NOT_FOUND)

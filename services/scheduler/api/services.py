@@ -152,7 +152,7 @@ class Services(TaskSets):
                 _check_fit(used, new.request, known)
             return new
 
-        key = (cluster.account, cluster.region, cluster.name, names.last_part(request.service))
+        key = (cluster.account, cluster.region, cluster.name, names.service_name(request.service))
         service = await self.world.store.update(SERVICE, key, change, "service.updated.v1")
         return ecs.UpdateServiceResponse(service=self._service_shape(service, with_tags=True) if service else None)
 
@@ -169,7 +169,7 @@ class Services(TaskSets):
                 raise AwsError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
             return old if old.status == "DRAINING" else replace(old, status="DRAINING", desired_count=0)
 
-        key = (cluster.account, cluster.region, cluster.name, names.last_part(request.service))
+        key = (cluster.account, cluster.region, cluster.name, names.service_name(request.service))
         service = await self.world.store.update(SERVICE, key, change, "service.draining.v1")
         return ecs.DeleteServiceResponse(service=self._service_shape(service, with_tags=False) if service else None)
 
@@ -183,7 +183,7 @@ class Services(TaskSets):
         with_tags = "TAGS" in (request.include or ())
         found, failures = [], []
         for reference in request.services:
-            name = names.last_part(reference)
+            name = names.service_name(reference)
             service = self.world.services.record(cluster.account, cluster.region, cluster.name, name)
             if service is None:
                 arn = names.arn(cluster.account, cluster.region, "service", cluster.name, name)
@@ -201,6 +201,7 @@ class Services(TaskSets):
             names.arn(s.account, s.region, "service", s.cluster, s.name)
             for s in self.world.services.records(cluster.account, cluster.region, cluster.name)
             if s.status != "INACTIVE"
+            and names.daemon_name(s.name) is None
             and request.launch_type in (None, _launch_type(s.request))
             and request.scheduling_strategy in (None, s.request.get("schedulingStrategy", "REPLICA"))
             and request.resource_management_type in (None, "CUSTOMER")

@@ -15,7 +15,7 @@ from contracts.kinds import Key, Kind
 from contracts.records.scheduler import CAPACITY_PROVIDER, CLUSTER, SERVICE, TASK, TASK_DEFINITION, Service, TaskSet
 from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import tags
-from services.scheduler.decisions.names import family_and_revision, split_arn
+from services.scheduler.decisions.names import DAEMON, family_and_revision, split_arn
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -87,8 +87,11 @@ class Tagging(EcsBase):
                 found = TASK, self.world.task_key(*where, cluster, task_id)
             case "capacity-provider", [name]:
                 found = CAPACITY_PROVIDER, (*where, name)
-            case "task-definition", [name]:
+            case "daemon", [cluster, name]:
+                found = SERVICE, (*where, cluster, f"{DAEMON}{name}")
+            case (("task-definition" | "daemon-task-definition"), [name]):
                 family, revision = family_and_revision(name)
+                family = f"{DAEMON}{family}" if kind.startswith("daemon") else family
                 found = TASK_DEFINITION, (*where, family, str(revision))
             case _:
                 raise AwsError("InvalidParameterException", "Long arn format must be used for tagging operations")

@@ -239,26 +239,32 @@ class ServiceController:
         """The nodes that are to have a task of a DAEMON: those that suit, whether they have the room or not."""
         if service.status != "ACTIVE" or not service.deployments:
             return []
-        (capacity,) = self._capacities(service, service.deployments[0], 1)
-        plan = self._task_plan(service, service.deployments[0], capacity)
-        if plan is None:
-            return []
-        demand = plan.demand()
-        return [
-            node.name
-            for node in self._world.candidates(service.account, service.region, service.cluster)
-            if (refuses(node, demand, self._world.ledger.usage(node.name)) or "RESOURCE").startswith("RESOURCE")
-        ]
+        return [*self._plans_by_node(service)]
+
+    def _plans_by_node(self, service: Service) -> dict[str, TaskPlan]:
+        """What a DAEMON starts on each node that suits: of several capacity providers, for the one whose node it is."""
+        deployment = service.deployments[0]
+        strategy = deployment.capacity_provider_strategy
+        capacities = [of_strategy([item], {}) for item in strategy] or [*self._capacities(service, deployment, 1)]
+        plans = [plan for c in capacities if (plan := self._task_plan(service, deployment, c)) is not None]
+        demands = [(plan, plan.demand()) for plan in plans]
+        found: dict[str, TaskPlan] = {}
+        for node in self._world.candidates(service.account, service.region, service.cluster):
+            usage = self._world.ledger.usage(node.name)
+            for plan, demand in sorted(demands, key=lambda each, node=node: each[1].kind != node.kind):  # type: ignore[misc]
+                if (refuses(node, demand, usage) or "RESOURCE").startswith("RESOURCE"):
+                    found[node.name] = plan
+                    break
+        return found
 
     async def _start_on_nodes(self, service: Service, plan: Plan, fence: Fence) -> list[str]:
-        task_plan = self._next_plan(service, plan)
-        if task_plan is None:
-            return []
+        plans = self._plans_by_node(service)
+        nodes = [node for node in plan.nodes if node in plans]
         outcomes = await asyncio.gather(
-            *(start_on(self._world, task_plan, node, fresh_ids(1)[0], fence) for node in plan.nodes)
+            *(start_on(self._world, plans[node], node, fresh_ids(1)[0], fence) for node in nodes)
         )
         started = [task.id for task in outcomes if not isinstance(task, str)]
-        refused = {node: reason for node, reason in zip(plan.nodes, outcomes, strict=True) if isinstance(reason, str)}
+        refused = {node: reason for node, reason in zip(nodes, outcomes, strict=True) if isinstance(reason, str)}
         told = [messages.started(service.name, started)] if started else []
         if refused:
             self._starved.add(SERVICE.key_of(service))
@@ -338,11 +344,14 @@ class ServiceController:
         propagated = {"SERVICE": service.tags, "TASK_DEFINITION": definition.tags}.get(
             request.get("propagateTags", ""), {}
         )
-        managed = {"aws:ecs:clusterName": service.cluster, "aws:ecs:serviceName": service.name}
+        daemon = names.daemon_name(service.name)
+        managed = {"aws:ecs:clusterName": service.cluster} | (
+            {} if daemon is not None else {"aws:ecs:serviceName": service.name}
+        )
         return TaskPlan(
             cluster=cluster,
             definition=definition,
-            group=f"service:{service.name}",
+            group=f"service:{service.name}" if daemon is None else f"daemon:{daemon}",
             capacity=capacity,
             placing=read(request.get("placementConstraints") or (), request.get("placementStrategy") or ()),
             service=service.name,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from contracts.records.scheduler import Service
-from services.scheduler.decisions import backoff, messages
+from services.scheduler.decisions import backoff, messages, rollback
 from services.scheduler.decisions.backoff import BackoffRules, Member
 from services.scheduler.decisions.life import UNHEALTHY_REASON
 from services.scheduler.decisions.rollout import Plan, Stop, bounds, drain, protected
@@ -25,27 +25,33 @@ def decide(
     primary = service.deployments[0]
     alive = [m for m in members if m.state in ("pending", "running")]
     sick, heal_at = _sick(service, alive, now)
+    alive, proven_at = _proven(service, alive, now, rules)
     superfluous = _superfluous(primary.id, alive, set(nodes))
     outdated = [m for m in alive if m.deployment != primary.id and m not in superfluous and m not in sick]
     stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
     stops += [Stop(m.id, messages.scaling(m.deployment)) for m in superfluous if m not in sick]
     stops += _make_way(service, alive, outdated, len(nodes), now)
     history = backoff.history([m for m in members if m.deployment == primary.id], now, rules)
+    why = rollback.failure(service, history, (), now)
+    if why is not None:
+        deployments, said = rollback.given_up(service, why, now)
+        return Plan(deployments, "ACTIVE", False, messages=tuple(said), desired=len(nodes))
     not_before = backoff.not_before(history, len(nodes), rules)
     # A node is free when nothing of the service is there any more, not even a task that is just stopping.
     taken = {m.node for m in members if m.state != "stopped"}
-    free = sorted(set(nodes) - taken)
+    free = [] if primary.rollout_state == "FAILED" else sorted(set(nodes) - taken)
     waiting = bool(free) and now < not_before
     done = len(alive) == len(nodes) and not stops and all(m.healthy and m.deployment == primary.id for m in alive)
     told = [messages.unhealthy(service.name, m.id) for m in sick]
     deployments = service.deployments
     if done and primary.rollout_state == "IN_PROGRESS":
         reason = f"ECS deployment {primary.id} completed."
-        deployments = [replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now)]
+        done_with = replace(primary, rollout_state="COMPLETED", rollout_state_reason=reason, updated_at=now, stage=None)
+        deployments = [done_with]
         told.append(messages.completed(service.name, primary.id))
     if done and not service.steady:
         told.append(messages.steady(service.name))
-    wakes = [at for at in (not_before if waiting else None, heal_at, history.settles_at) if at is not None]
+    wakes = [at for at in (not_before if waiting else None, heal_at, proven_at, history.settles_at) if at is not None]
     return Plan(
         deployments=deployments,
         status="ACTIVE",
@@ -57,6 +63,17 @@ def decide(
         nodes=() if waiting else tuple(free),
         desired=len(nodes),
     )
+
+
+def _proven(
+    service: Service, alive: Sequence[Member], now: float, rules: BackoffRules
+) -> tuple[list[Member], float | None]:
+    """With the circuit breaker on, a new task that has not lasted yet does not count as healthy; when it will."""
+    primary = service.deployments[0]
+    if primary.rollout_state != "IN_PROGRESS" or not rollback.breaker(service).get("enable"):
+        return list(alive), None
+    new, at = backoff.proven([m for m in alive if m.deployment == primary.id], now, rules)
+    return [*new, *(m for m in alive if m.deployment != primary.id)], at
 
 
 def _sick(service: Service, alive: Sequence[Member], now: float) -> tuple[list[Member], float | None]:
@@ -76,13 +93,20 @@ def _superfluous(primary: str, alive: Sequence[Member], nodes: set[str]) -> list
     return found
 
 
+def _least(service: Service, desired: int) -> int:
+    """How many tasks must stay healthy. A daemon says how many percent of the nodes may be without; one always may."""
+    drained = service.request.get("drainPercent")
+    if drained is not None:
+        return desired - max(1, int(desired * drained / 100))
+    configuration = service.request.get("deploymentConfiguration", {})
+    return bounds(desired, configuration.get("minimumHealthyPercent", 0), 100)[0]
+
+
 def _make_way(
     service: Service, alive: Sequence[Member], outdated: Sequence[Member], desired: int, now: float
 ) -> list[Stop]:
     """Stops of older deployments, as many as minimumHealthyPercent allows: a node has only one task at a time."""
-    configuration = service.request.get("deploymentConfiguration", {})
-    minimum, _ = bounds(desired, configuration.get("minimumHealthyPercent", 0), 100)
-    spare = sum(m.healthy for m in alive) - minimum
+    spare = sum(m.healthy for m in alive) - _least(service, desired)
     stops = []
     for member in sorted(outdated, key=lambda m: (m.healthy, m.created_at)):
         if protected(member, now) or (member.healthy and spare <= 0):

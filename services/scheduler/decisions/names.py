@@ -46,14 +46,32 @@ def arn(account: str, region: str, kind: str, *path: str) -> str:
     return f"arn:aws:ecs:{region}:{account}:{kind}/{'/'.join(path)}"
 
 
+DAEMON = "daemon."
+"""What the record of a daemon, and of a daemon task definition, has before its name: no service and no family of a task
+definition can be called so, and the two are listed apart."""
+
+
+def daemon_name(record_name: str) -> str | None:
+    """The name of a daemon (or of its task definitions' family) out of its record's, None when it is none."""
+    return record_name.removeprefix(DAEMON) if record_name.startswith(DAEMON) else None
+
+
 def task_definition_arn(account: str, region: str, family: str, revision: int) -> str:
-    """The ARN of one revision."""
+    """The ARN of one revision, of a task definition or a daemon task definition."""
+    if family.startswith(DAEMON):
+        return f"arn:aws:ecs:{region}:{account}:daemon-task-definition/{family.removeprefix(DAEMON)}:{revision}"
     return f"arn:aws:ecs:{region}:{account}:task-definition/{family}:{revision}"
 
 
 def last_part(reference: str) -> str:
     """A name or id out of itself or its ARN (old or long format)."""
     return reference.rsplit("/", 1)[-1]
+
+
+def service_name(reference: str) -> str:
+    """A service's name, given its name or its ARN; nobody's for the record of a daemon."""
+    name = last_part(reference)
+    return name if daemon_name(name) is None else ""
 
 
 def cluster_name(reference: str | None) -> str:

@@ -186,6 +186,7 @@ def begun(
         platform_version=request.get("platformVersion"),
         network_configuration=request.get("networkConfiguration", {}),
         unwatched=alarmed,
+        daemon=request.get("daemon", {}),
     )
     return stages.begun(request.get("deploymentConfiguration") or {}, new, before, now)
 

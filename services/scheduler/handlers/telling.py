@@ -77,7 +77,7 @@ class Telling:
     async def on_service(self, event: Event) -> None:
         """A service is another than it was: the log knows what it was."""
         service: Any = event.record
-        if self._shown(event.key) is None:
+        if self._shown(event.key) is None or names.daemon_name(service.name) is not None:
             return
         before = await self._logged(SERVICE, event)
         since = self._world.clock() - EVENTS_AGE_S

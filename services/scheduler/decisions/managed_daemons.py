@@ -1,0 +1,111 @@
+"""Daemons: what CreateDaemon and UpdateDaemon make of the service that stands for one, and daemon task definitions.
+
+A daemon is stored as a DAEMON service under a name that no service can have. What ECS does by draining instances and
+providing new ones is done on the nodes that there are: their tasks are replaced, drainPercent of them at a time.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-daemons.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from contracts.aws import ecs
+from contracts.records.scheduler import Service
+from services.scheduler.decisions import names
+from services.scheduler.decisions import services as rules
+from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, MOST_ITEMS, not_found
+from services.scheduler.decisions.names import DAEMON
+from services.scheduler.decisions.requests import invalid
+from services.shared.errors import AwsError
+
+DRAIN_PERCENT = 25.0
+_SETTINGS = ("propagateTags", "enableECSManagedTags", "enableExecuteCommand")
+_BREAKER = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}, "minimumHealthyPercent": 0}
+
+
+def given(request: Mapping[str, Any], providers: Container[str]) -> dict[str, Any]:
+    """What CreateDaemon or UpdateDaemon (wire form) says, as a service's request. `providers`: those there are. Raises
+    AwsError."""
+    configuration = request.get("deploymentConfiguration") or {}
+    if (configuration.get("alarms") or {}).get("enable"):
+        raise _unsupported("deployment alarms of daemons")
+    if configuration.get("bakeTimeInMinutes"):
+        raise _unsupported("bake times of daemons")
+    if request.get("critical"):
+        raise _unsupported("critical daemons: a node is not drained when its daemon fails, set critical to false")
+    settings = {name: request[name] for name in _SETTINGS if name in request}
+    return {
+        "schedulingStrategy": "DAEMON",
+        "desiredCount": 0,
+        "capacityProviderStrategy": [
+            {"capacityProvider": name, "weight": 1}
+            for name in _providers(request.get("capacityProviderArns") or (), providers)
+        ],
+        "deploymentConfiguration": rules.completed(_BREAKER, daemon=True),
+        "drainPercent": configuration.get("drainPercent", DRAIN_PERCENT),
+        "propagateTags": "SERVICE" if settings.get("propagateTags") == "DAEMON" else "NONE",
+        "enableECSManagedTags": settings.get("enableECSManagedTags", False),
+        "enableExecuteCommand": settings.get("enableExecuteCommand", False),
+        "daemon": settings,
+    }
+
+
+def _providers(arns: Sequence[str], known: Container[str]) -> list[str]:
+    if not 1 <= len(arns) <= MOST_ITEMS:
+        raise invalid(f"capacityProviderArns must have between 1 and {MOST_ITEMS} items.")
+    found = [names.last_part(arn) for arn in arns]
+    for name in found:
+        if name in FARGATE_PROVIDERS:
+            raise invalid(f"Daemons are not supported for the capacity provider {name}.")
+        if name not in known:
+            raise not_found(name)
+    if len(set(found)) < len(found):
+        raise invalid("A capacity provider can be given only once.")
+    return found
+
+
+def providers_of(service: Service) -> list[str]:
+    """The capacity providers of a daemon."""
+    return [item["capacityProvider"] for item in service.request.get("capacityProviderStrategy", ())]
+
+
+def _unsupported(noun: str) -> AwsError:
+    return AwsError("UnsupportedFeatureException", f"Roadstead does not support {noun}.")
+
+
+def status(service: Service) -> str:
+    """ACTIVE or DELETE_IN_PROGRESS."""
+    return "ACTIVE" if service.status == "ACTIVE" else "DELETE_IN_PROGRESS"
+
+
+def definition(request: ecs.RegisterDaemonTaskDefinitionRequest) -> ecs.RegisterTaskDefinitionRequest:
+    """A daemon task definition as a task definition. Raises AwsError for what can't be done."""
+    for member, mode in (("pidMode", request.pid_mode), ("ipcMode", request.ipc_mode)):
+        if mode == "shared":
+            raise _unsupported(f"daemons that share the node's namespaces ({member} shared)")
+    if any(volume.log_driver_volume_configuration is not None for volume in request.volumes or ()):
+        raise _unsupported("volumes of log drivers (logDriverVolumeConfiguration)")
+    plain = msgspec.to_builtins(request)
+    for member in ("pidMode", "ipcMode", "tags"):
+        plain.pop(member, None)
+    return msgspec.convert({**plain, "networkMode": "bridge"}, ecs.RegisterTaskDefinitionRequest)
+
+
+def reference(text: str) -> tuple[str, int | None]:
+    """The record's family, and the revision if there is one, of `family`, `family:revision` or an ARN. Raises
+    ClientException."""
+    if text.startswith("arn:") and ":daemon-task-definition/" not in text:
+        raise AwsError("ClientException", "The daemon task definition ARN is invalid.")
+    family, revision = names.family_and_revision(text)
+    return f"{DAEMON}{family}", revision
+
+
+def of_daemon_arn(arn: str) -> tuple[str, str]:
+    """The cluster, and the name of the record, of a daemon's ARN. Raises InvalidParameterException."""
+    kind, path = names.split_arn(arn)
+    if kind != "daemon" or len(path) != 2:
+        raise invalid("The specified daemon ARN is invalid.")
+    return path[0], f"{DAEMON}{path[1]}"
