@@ -9,6 +9,7 @@ from typing import Any
 
 from contracts.kinds import Kind, escape
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE
 from contracts.records.identity import ACCESS_KEY, MANAGED_NODE, POLICY, ROLE
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.registry import IMAGE, IMAGE_TAG
@@ -53,7 +54,7 @@ USERS = (
 )
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
-    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS, METRIC_ALARM, MANAGED_NODE),
+    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS, METRIC_ALARM, MANAGED_NODE, NAMESPACE, DISCOVERY_SERVICE),
     "agent": (TASK, TASK_DEFINITION),
     "registry": (
         ACCESS_KEY,

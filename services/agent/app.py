@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import socket
 import uuid
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ from services.shared.state import Store
 from services.shared.views import View
 
 log = structlog.get_logger()
+
+ARCHITECTURES = {"aarch64": "arm64", "amd64": "x86_64"}
+"""Processors as machines call them, in ECS' words."""
 
 VERSION = "0.1.0"
 EXTERNAL_MODES = ("bridge", "host", "none")
@@ -133,6 +137,7 @@ class AgentApp(App):
             agent_version=VERSION,
             draining=known.draining if known else False,
             gpus=sorted(self._gpus),
+            attributes={"ecs.cpu-architecture": ARCHITECTURES.get(platform.machine(), platform.machine())},
         )
         while True:
             try:

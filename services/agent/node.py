@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class NodeParts:
         self.cursors = Cursors(own / "cursors")
         self.gpus = gpus_of(settings.gpus)
         self.volumes_root = volumes_root(settings, runtime, own)
+        self.file_systems = (settings.efs or str((own.parent.parent / "efs").resolve())) if self.volumes_root else ""
+        self._own = own
         self._definitions: OrderedDict[tuple[str, ...], dict[str, Any]] = OrderedDict()
         self._freeing: dict[tuple[str, int], asyncio.Event] = {}
 
@@ -54,6 +57,12 @@ class NodeParts:
         if missing:
             raise PlanError(f"this node has no GPU {', '.join(missing)}")
         return [path for gpu in gpus for path in self.gpus[gpu]]
+
+    def require_storage(self, gib: int) -> None:
+        """Raises PlanError when a task is promised more room than there is. Nothing keeps it for the task later."""
+        free = shutil.disk_usage(self._own).free >> 30 if gib else 0
+        if gib > free:
+            raise PlanError(f"ephemeralStorage: {gib} GiB are asked for, and the node has {free} GiB free")
 
     async def definition(self, task: Task) -> dict[str, Any] | None:
         """The task's definition; None when the scheduler has none such. Waits while NATS is away."""

@@ -11,6 +11,8 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     `shares`: how many agents share the machine. `image_pull`: `always` asks the registry each time; `default` does so
     and falls back to the image on the node when the registry is away; `prefer-cached` asks only for what is not here.
     `task_volumes`: where the volumes of a task alone lie (`bind` under the data directory, `named` by the runtime).
+    `efs`: the directory whose folders are the EFS file systems (empty: `efs` under the data directory, which the nodes
+    of one machine share).
     `subnet`: the IPv4 network of the node's tasks (oci; empty: a free one). `docker_host`: the engine's URL (docker;
     empty: what the docker command would use). `dns`: `host:port` of what tasks resolve names with (empty: what the
     machine or the engine asks); for oci an address of this machine. `external`: the node is of a platform elsewhere;
@@ -30,6 +32,7 @@ class AgentSettings(msgspec.Struct, kw_only=True, frozen=True):
     address: str = ""
     image_pull: str = "default"
     task_volumes: str = "auto"
+    efs: str = ""
     docker_host: str = ""
     subnet: str = ""
     dns: str = ""

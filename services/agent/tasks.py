@@ -165,7 +165,7 @@ class TaskRunner:
             return False
         key = {f: getattr(self.task, f) for f in ("account", "region", "cluster", "node")}
         labels = {**key, "task": self.task.id, CREDENTIALS_LABEL: self.credentials_id}
-        self.plan = plan_task(self.task, definition, labels, self._node.volumes_root)
+        self.plan = plan_task(self.task, definition, labels, self._node.volumes_root, self._node.file_systems)
         for plan in self.plan.containers:
             self._containers[plan.name] = ContainerRun(self._node, plan, self._on_change)
         return True
@@ -221,6 +221,7 @@ class TaskRunner:
     async def _make_sandbox(self) -> None:
         spec = self.plan.sandbox
         await self._node.released(spec.ports)
+        self._node.require_storage(self.plan.storage_gib)
         for directory in self.plan.directories:
             Path(directory).mkdir(parents=True, exist_ok=True)
         self._attempted = True

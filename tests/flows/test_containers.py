@@ -1,6 +1,7 @@
 """What a task definition says of its containers holds for the real ones."""
 
 import json
+import shutil
 
 import pytest
 
@@ -204,3 +205,44 @@ def test_a_tag_that_was_moved_runs_the_image_it_names_now(ecs, platform):
         del definition["containerDefinitions"][0]["command"]
         said.append(output(platform, run(ecs, definition)))
     assert said == [["one"], ["two"]]
+
+
+def test_an_efs_file_system_is_the_same_directory_for_all_tasks(ecs, platform, busybox):
+    volume = {"name": "files", "efsVolumeConfiguration": {"fileSystemId": "fs-flow", "rootDirectory": "/shop"}}
+    points = [{"sourceVolume": "files", "containerPath": "/files"}]
+    writes = sleeper(busybox, "sh", "-c", "echo kept > /files/it", mountPoints=points)
+    written = run(ecs, {**writes, "family": "efs-writes", "volumes": [volume]})
+    assert written["containers"][0]["exitCode"] == 0
+    assert (platform.data / "efs" / "fs-flow" / "shop" / "it").read_text() == "kept\n"
+    reads = sleeper(busybox, "sh", "-c", "test $(cat /files/it) = kept", mountPoints=points)
+    read = run(ecs, {**reads, "family": "efs-reads", "volumes": [volume]})
+    assert read["containers"][0]["exitCode"] == 0
+
+
+@pytest.mark.parametrize(
+    ("members", "container", "why"),
+    [
+        ({"pidMode": "task"}, {}, "pidMode"),
+        ({"enableFaultInjection": True}, {}, "enableFaultInjection"),
+        ({}, {"logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "x"}}}, "awsfirelens"),
+        ({}, {"environmentFiles": [{"value": "arn:aws:s3:::b/e.env", "type": "s3"}]}, "environmentFiles"),
+    ],
+)
+def test_what_a_node_can_not_do_stops_the_task_with_the_reason(ecs, busybox, members, container, why):
+    task = run(ecs, {**sleeper(busybox, "true", **container), "family": "refused", **members})
+    assert (task["stopCode"], why in task["stoppedReason"]) == ("TaskFailedToStart", True)
+
+
+def test_a_task_that_wants_more_room_than_its_node_has_does_not_start(ecs, platform, busybox):
+    wanted = {"family": "roomy", "ephemeralStorage": {"sizeInGiB": 200}}
+    task = run(ecs, {**sleeper(busybox, "true"), **wanted})
+    if shutil.disk_usage(platform.data).free >> 30 >= 200:
+        assert task["containers"][0]["exitCode"] == 0
+    else:
+        assert task["stoppedReason"].startswith("ResourceInitializationError: ephemeralStorage: 200 GiB")
+
+
+def test_a_container_with_the_json_file_driver_runs(ecs, busybox):
+    logging = {"logConfiguration": {"logDriver": "json-file", "options": {"max-size": "1m"}}}
+    task = run(ecs, {**sleeper(busybox, "echo", "hello", **logging), "family": "json-file"})
+    assert task["containers"][0]["exitCode"] == 0

@@ -37,9 +37,9 @@ _UNSUPPORTED_OF_TASK = {
     "ipcMode": "an ipcMode",
     "proxyConfiguration": "a proxy configuration",
     "inferenceAccelerators": "inference accelerators",
+    "enableFaultInjection": "fault injection",
 }
 _UNSUPPORTED_VOLUMES = (
-    "efsVolumeConfiguration",
     "fsxWindowsFileServerVolumeConfiguration",
     "s3filesVolumeConfiguration",
     "configuredAtLaunch",
@@ -198,15 +198,19 @@ def ports(definition: dict[str, Any], mode: str) -> list[HostPort]:
 
 
 def volume_sources(
-    definition: dict[str, Any], task_id: str, volumes_root: str
+    definition: dict[str, Any], task_id: str, volumes_root: str, file_systems: str = ""
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Each volume's (kind, source), and the directories that must be made for those of the task alone."""
+    """Each volume's (kind, source), and the directories that must be made: for those of the task alone, and for EFS,
+    whose file systems are directories under `file_systems` (empty: named volumes of the runtime)."""
     sources, directories = {}, []
     for volume in definition.get("volumes") or []:
         name = volume["name"]
         path = (volume.get("host") or {}).get("sourcePath")
         docker = volume.get("dockerVolumeConfiguration")
-        if path:
+        if efs := volume.get("efsVolumeConfiguration"):
+            sources[name] = _file_system(name, efs, file_systems)
+            directories += [sources[name][1]] if sources[name][0] == "bind" else []
+        elif path:
             sources[name] = ("bind", path)
         elif docker and docker.get("scope") == "shared":
             sources[name] = ("volume", name)
@@ -216,6 +220,25 @@ def volume_sources(
         else:
             sources[name] = ("volume", f"{task_id}-{name}")
     return sources, directories
+
+
+def _file_system(volume: str, given: dict[str, Any], root: str) -> tuple[str, str]:
+    """An EFS file system: all tasks of a node that name it find the same files there. What its mount says of the way to
+    it (transitEncryption) means nothing, for there is none."""
+    identity, inside = given.get("fileSystemId") or "", given.get("rootDirectory") or "/"
+    authorization = given.get("authorizationConfig") or {}
+    if authorization.get("accessPointId") or authorization.get("iam") == "ENABLED":
+        raise PlanError(f"volume {volume}: access points and IAM of EFS (authorizationConfig) are not supported yet")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", identity):
+        raise PlanError(f"volume {volume}: {identity!r} is no fileSystemId")
+    parts = [part for part in inside.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in inside:
+        raise PlanError(f"volume {volume}: the rootDirectory {inside!r} leads out of the file system")
+    if root:
+        return "bind", "/".join((root, identity, *parts))
+    if parts:
+        raise PlanError(f"volume {volume}: a rootDirectory needs a node whose files its runtime sees")
+    return "volume", f"efs-{identity}"
 
 
 def mounts(

@@ -65,7 +65,8 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A task: its sandbox, and its containers in dependency order. `directories` are to be made for its volumes."""
+    """A task: its sandbox, and its containers in dependency order. `directories` are to be made for its volumes;
+    `storage_gib` (GiB) is what must be free on the node for it to start."""
 
     task: Task
     family: str
@@ -78,6 +79,7 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     cpu_units: int = 0
     memory_mib: int = 0
     directories: list[str] = []
+    storage_gib: int = 0
 
     def dependencies(self) -> dict[str, list[str]]:
         """Whom each container depends on."""
@@ -94,15 +96,17 @@ def cluster_arn(task: Task) -> str:
     return f"arn:aws:ecs:{task.region}:{task.account}:cluster/{task.cluster}"
 
 
-def plan_task(task: Task, definition: dict[str, Any], labels: dict[str, str], volumes_root: str) -> TaskPlan:
+def plan_task(
+    task: Task, definition: dict[str, Any], labels: dict[str, str], volumes_root: str, file_systems: str = ""
+) -> TaskPlan:
     """The plan. `labels` go on the sandbox; volumes of the task alone lie under `volumes_root` (empty: they are
-    named volumes of the runtime). Raises PlanError for what can't be done here."""
+    named volumes of the runtime), EFS file systems under `file_systems`. Raises PlanError for what can't be done."""
     refuse_unsupported(definition)
     family, _, revision = task.task_definition.partition(":")
     overrides = task.overrides
     mode = definition.get("networkMode") or ("awsvpc" if task.launch_type == "FARGATE" else "bridge")
     mode = mode if mode in ("awsvpc", "host", "none") else "bridge"
-    sources, directories = volume_sources(definition, task.id, volumes_root)
+    sources, directories = volume_sources(definition, task.id, volumes_root, file_systems)
     merged = _merge(definition["containerDefinitions"], overrides.get("containerOverrides") or [])
     containers = [_container(task, index, d, mode, merged, sources) for index, d in enumerate(merged)]
     cpu = cpu_units(overrides.get("cpu") or definition.get("cpu"))
@@ -119,6 +123,7 @@ def plan_task(task: Task, definition: dict[str, Any], labels: dict[str, str], vo
         cpu_units=cpu,
         memory_mib=memory,
         directories=directories,
+        storage_gib=(definition.get("ephemeralStorage") or {}).get("sizeInGiB") or 0,
     )
 
 

@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
+from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE, DiscoveryService, Namespace
 from contracts.records.identity import MANAGED_NODE, ManagedNode
 from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from contracts.records.scheduler import (
@@ -72,10 +73,13 @@ class World:
         self.reclaims: Table[SpotReclaim]
         self.nodes: Table[Node]
         self.statuses: Table[TaskStatus]
+        self.namespaces: Table[Namespace]
+        self.discovery_services: Table[DiscoveryService]
         self.managed: dict[str, ManagedNode] = {}
         self._agents: View
         self._monitor: View
         self._managed: View
+        self._names: View
         self._heartbeats: Subscription | None = None
         self._heard: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, Candidate]] = {}
@@ -98,6 +102,7 @@ class World:
         world._agents = await View.open(bus, NODE, TASK_STATUS, listen=world._changed)
         world._monitor = await View.open(bus, METRIC_ALARM, listen=world._changed)
         world._managed = await View.open(bus, MANAGED_NODE, listen=world._changed)
+        world._names = await View.open(bus, NAMESPACE, DISCOVERY_SERVICE)
         world.clusters = world.store.table(CLUSTER)
         world.definitions = world.store.table(TASK_DEFINITION)
         world.tasks = world.store.table(TASK)
@@ -107,6 +112,8 @@ class World:
         world.reclaims = world.store.table(SPOT_RECLAIM)
         world.nodes = world._agents.table(NODE)
         world.statuses = world._agents.table(TASK_STATUS)
+        world.namespaces = world._names.table(NAMESPACE)
+        world.discovery_services = world._names.table(DISCOVERY_SERVICE)
         early, world._early = world._early or [], None
         for change in early:
             world._take_in(change)
@@ -118,6 +125,7 @@ class World:
         """Stop following."""
         if self._heartbeats is not None:
             await self._heartbeats.unsubscribe()
+        await self._names.close()
         await self._agents.close()
         await self._monitor.close()
         await self._managed.close()
@@ -338,6 +346,11 @@ class World:
         made = candidate_of(node, external=node.node in self.managed, spot=spot, connected=connected)
         self._candidates[node.node] = (sequence, made)
         return made
+
+    def shown(self, account: str, region: str, cluster: str) -> Cluster | None:
+        """A cluster, None for a hidden one: what runs there is nobody's but the service's that has it run."""
+        found = self.clusters.record(account, region, cluster)
+        return None if found is None or found.hidden else found
 
     def node_of_instance(self, instance_id: str) -> str | None:
         """The node that is shown as this container instance."""

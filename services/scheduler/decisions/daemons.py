@@ -13,7 +13,7 @@ from contracts.records.scheduler import Service
 from services.scheduler.decisions import backoff, messages, rollback
 from services.scheduler.decisions.backoff import BackoffRules, Member
 from services.scheduler.decisions.life import UNHEALTHY_REASON
-from services.scheduler.decisions.rollout import Plan, Stop, bounds, drain, protected
+from services.scheduler.decisions.rollout import Plan, Stop, bounds, drain, once, protected
 
 
 def decide(
@@ -43,6 +43,8 @@ def decide(
     waiting = bool(free) and now < not_before
     done = len(alive) == len(nodes) and not stops and all(m.healthy and m.deployment == primary.id for m in alive)
     told = [messages.unhealthy(service.name, m.id) for m in sick]
+    if backoff.rounds(history, len(nodes)) >= rules.told_after:
+        told += once(service, messages.inconsistent(service.name))
     deployments = service.deployments
     if done and primary.rollout_state == "IN_PROGRESS":
         reason = f"ECS deployment {primary.id} completed."

@@ -66,6 +66,9 @@ def check_fargate(request: ecs.RegisterTaskDefinitionRequest) -> None:
     for container in request.container_definitions:
         if container.privileged:
             raise refuse("Fargate does not support privileged containers.")
+    storage = request.ephemeral_storage
+    if storage is not None and not 21 <= storage.size_in_gi_b <= 200:
+        raise refuse("Invalid 'ephemeralStorage' setting for task: sizeInGiB must be between 21 and 200.")
     for volume in request.volumes or []:
         if volume.docker_volume_configuration is not None:
             raise refuse("Fargate does not support Docker volume configurations.")

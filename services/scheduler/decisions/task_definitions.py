@@ -252,6 +252,22 @@ def required_attributes(request: ecs.RegisterTaskDefinitionRequest) -> list[str]
     return sorted(found)
 
 
+_SYSTEMS = {"": "linux", "LINUX": "linux"}
+
+
+def platform(definition: Mapping[str, Any]) -> str | None:
+    """What a definition's runtimePlatform (wire form) asks of a node, as an expression of the cluster query language;
+    None when it asks for nothing. A node that does not say what its processor is may have any."""
+    wanted = definition.get("runtimePlatform") or {}
+    asked = []
+    if architecture := wanted.get("cpuArchitecture"):
+        named = "attribute:ecs.cpu-architecture"
+        asked.append(f"({named} !exists or {named} == {architecture.lower()})")
+    if system := wanted.get("operatingSystemFamily"):
+        asked.append(f"attribute:ecs.os-type == {_SYSTEMS.get(system, 'windows')}")
+    return " and ".join(asked) or None
+
+
 class Needs(msgspec.Struct, frozen=True):
     """What a task of a definition reserves on its node: cpu units, MiB, host ports, and how many GPUs a container."""
 

@@ -17,8 +17,9 @@ from services.scheduler.decisions.capacity import Capacity
 from services.scheduler.decisions.expressions import Placing, read
 from services.scheduler.decisions.names import DEFAULT_CLUSTER, new_id
 from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, free_gpus, refuses
+from services.scheduler.decisions.query import parse
 from services.scheduler.decisions.ranking import Batch
-from services.scheduler.decisions.task_definitions import needs
+from services.scheduler.decisions.task_definitions import needs, platform
 from services.shared.bus import Fence
 from services.shared.errors import AwsError
 from services.shared.state import Conflict
@@ -51,6 +52,7 @@ class TaskPlan(msgspec.Struct, frozen=True):
         need = needs(self.definition.definition, self.overrides)
         scope = f"{self.cluster.account}/{self.cluster.region}/{self.cluster.name}/"
         own = read(self.definition.definition.get("placementConstraints", ()), ())
+        asked = platform(self.definition.definition)
         return Demand(
             cpu=need.cpu,
             memory=need.memory,
@@ -61,7 +63,7 @@ class TaskPlan(msgspec.Struct, frozen=True):
             group=f"{scope}{self.group}",
             scope=scope,
             distinct=self.placing.distinct,
-            expressions=(*own.expressions, *self.placing.expressions),
+            expressions=(*own.expressions, *self.placing.expressions, *([parse(asked)] if asked else [])),
             strategy=self.placing.strategy,
         )
 

@@ -67,7 +67,7 @@ class Telling:
             await self._tell_task(event, task, event.record)
 
     async def _tell_task(self, event: Event, task: Any, status: TaskStatus | None) -> None:
-        if self._shown(event.key) is None:
+        if self._world.shown(*event.key[:3]) is None:
             return
         family, _, revision = task.task_definition.rpartition(":")
         await self._known(TASK_DEFINITION, (task.account, task.region, family, revision))
@@ -77,7 +77,7 @@ class Telling:
     async def on_service(self, event: Event) -> None:
         """A service is another than it was: the log knows what it was."""
         service: Any = event.record
-        if self._shown(event.key) is None or names.daemon_name(service.name) is not None:
+        if self._world.shown(*event.key[:3]) is None or names.daemon_name(service.name) is not None:
             return
         before = await self._logged(SERVICE, event)
         since = self._world.clock() - EVENTS_AGE_S
@@ -111,7 +111,7 @@ class Telling:
 
     async def on_instance(self, event: Event) -> None:
         """A container instance has other attributes, or is to be emptied."""
-        cluster, node = self._shown(event.key), self._world.nodes.record(event.key[3])
+        cluster, node = self._world.shown(*event.key[:3]), self._world.nodes.record(event.key[3])
         if cluster is not None and node is not None:
             await self._tell_instance(event, cluster, node)
 
@@ -120,11 +120,6 @@ class Telling:
         shape = msgspec.to_builtins(self._show_instance(self._world, cluster, node))
         teller = Teller(*where, _origin(event), event.at)
         await self._tell([teller.instance(shape, names.arn(*where, "cluster", cluster.name))])
-
-    def _shown(self, key: Key) -> Cluster | None:
-        """The cluster of an entity, None for a hidden one: its tasks are nobody's but the service's that has them."""
-        cluster = self._world.clusters.record(*key[:3])
-        return None if cluster is None or cluster.hidden else cluster
 
     async def _known(self, kind: Kind[Any], key: Key) -> Any:
         """A record; another scheduler may have written it a moment ago."""

@@ -26,13 +26,14 @@ def task(**members) -> Task:
     return Task(**{**given, **members})
 
 
-def plan(*containers: dict, overrides=None, launch_type="FARGATE", volumes_root="/v", **definition):
+def plan(*containers: dict, overrides=None, launch_type="FARGATE", volumes_root="/v", file_systems="", **definition):
     containers = [{"name": f"c{n}", "image": "shop:1", **c} for n, c in enumerate(containers)]
     return plan_task(
         task(overrides=overrides or {}, launch_type=launch_type),
         {"containerDefinitions": containers, **definition},
         {"task": "t1"},
         volumes_root,
+        file_systems,
     )
 
 
@@ -235,3 +236,37 @@ def test_links_lead_to_the_loopback_that_siblings_share():
         "c1": "127.0.0.1",
         "db": "127.0.0.1",
     }
+
+
+def efs(**members):
+    volume = {"name": "files", "efsVolumeConfiguration": {"fileSystemId": "fs-1", **members}}
+    return {"volumes": [volume]}, {"mountPoints": [{"sourceVolume": "files", "containerPath": "/files"}]}
+
+
+def test_an_efs_file_system_is_a_directory_of_the_node():
+    definition, points = efs(rootDirectory="/shop//data/", transitEncryption="ENABLED")
+    made = plan(points, file_systems="/efs", **definition)
+    directory = "/efs/fs-1/shop/data"
+    assert (made.containers[0].mounts, made.directories) == ([Mount("/files", directory)], [directory])
+    definition, points = efs()
+    named = plan(points, volumes_root="", **definition)
+    assert (named.containers[0].mounts, named.directories) == ([Mount("/files", "efs-fs-1", "volume")], [])
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ({"rootDirectory": "/../../etc"}, "leads out of the file system"),
+        ({"fileSystemId": "../fs"}, "is no fileSystemId"),
+        ({"authorizationConfig": {"accessPointId": "fsap-1"}}, "authorizationConfig"),
+        ({"authorizationConfig": {"iam": "ENABLED"}}, "authorizationConfig"),
+    ],
+)
+def test_an_efs_volume_that_can_not_be_had_is_refused(members, why):
+    definition, points = efs(**members)
+    with pytest.raises(PlanError, match=why):
+        plan(points, file_systems="/efs", **definition)
+
+
+def test_what_a_task_wants_free_on_its_node_is_in_its_plan():
+    assert (plan({}).storage_gib, plan({}, ephemeralStorage={"sizeInGiB": 30}).storage_gib) == (0, 30)

@@ -72,6 +72,8 @@ class Bench:
             cursors=Cursors(self.directory / "cursors"),
             sessions=SimpleNamespace(drop=lambda task: None),
             volumes_root=str(self.directory / "volumes"),
+            file_systems="",
+            require_storage=lambda gib: None,
             released=self.nothing,
             release_begins=lambda ports: asyncio.Event(),
             release_ends=lambda ports, done: done.set(),
