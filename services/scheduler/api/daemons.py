@@ -14,12 +14,12 @@ from contracts.aws import ecs
 from contracts.records.scheduler import SERVICE, Rollout, Service
 from services.scheduler.api.base import wire
 from services.scheduler.api.daemon_definitions import DaemonDefinitions
-from services.scheduler.api.deployments import MOST_DESCRIBED, Deployments
+from services.scheduler.api.deployments import Deployments, _chosen
 from services.scheduler.decisions import managed_daemons, names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.names import DAEMON
 from services.scheduler.decisions.pages import page
-from services.scheduler.decisions.rollouts import of_arn, recorded, revision_id
+from services.scheduler.decisions.rollouts import recorded, revision_id
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -216,14 +216,7 @@ class Daemons(DaemonDefinitions, Deployments):
         daemon = self.world.services.record(*where, *managed_daemons.of_daemon_arn(request.daemon_arn))
         if daemon is None:
             raise AwsError(*_NOT_FOUND)
-        times = request.created_at or ecs.CreatedAt()
-        found = {
-            f"{rollout.created_at:020.6f} {rollout.id}": rollout
-            for rollout in daemon.rollouts
-            if (not request.status or rollout.status in request.status)
-            and (times.after is None or rollout.created_at >= times.after)
-            and (times.before is None or rollout.created_at <= times.before)
-        }
+        found = _chosen(daemon, request.status, request.created_at)
         shown, token = page(sorted(found, reverse=True), request.next_token, request.max_results, reverse=True)
         summaries = [_deployment_summary(daemon, found[item]) for item in shown]
         return ecs.ListDaemonDeploymentsResponse(daemon_deployments=summaries, next_token=token)
@@ -232,7 +225,7 @@ class Daemons(DaemonDefinitions, Deployments):
         self, context: RequestContext, request: ecs.DescribeDaemonDeploymentsRequest
     ) -> ecs.DescribeDaemonDeploymentsResponse:
         """The named deployments; those that are not there as MISSING failures."""
-        found, failures = self._named_daemons(context, request.daemon_deployment_arns, "daemon-deployment")
+        found, failures = self._named(context, request.daemon_deployment_arns, "daemon-deployment", DAEMON)
         shapes = [self._daemon_deployment(daemon, rollout) for daemon, rollout in found]
         return ecs.DescribeDaemonDeploymentsResponse(daemon_deployments=shapes, failures=failures)
 
@@ -240,26 +233,9 @@ class Daemons(DaemonDefinitions, Deployments):
         self, context: RequestContext, request: ecs.DescribeDaemonRevisionsRequest
     ) -> ecs.DescribeDaemonRevisionsResponse:
         """The named revisions: what the deployment that led to each made the daemon."""
-        found, failures = self._named_daemons(context, request.daemon_revision_arns, "daemon-revision")
+        found, failures = self._named(context, request.daemon_revision_arns, "daemon-revision", DAEMON)
         shapes = [self._daemon_revision(daemon, rollout) for daemon, rollout in found]
         return ecs.DescribeDaemonRevisionsResponse(daemon_revisions=shapes, failures=failures)
-
-    def _named_daemons(
-        self, context: RequestContext, arns: list[str], kind: str
-    ) -> tuple[list[tuple[Service, Rollout]], list[ecs.Failure]]:
-        self.world.require_connection()
-        if not 1 <= len(arns) <= MOST_DESCRIBED:
-            raise AwsError("InvalidParameterException", f"Specify between 1 and {MOST_DESCRIBED} ARNs.")
-        found, failures = [], []
-        for arn in arns:
-            cluster, name, number = of_arn(arn, kind)
-            daemon = self.world.services.record(context.account, context.region, cluster, f"{DAEMON}{name}")
-            rollout = next((r for r in daemon.rollouts if revision_id(r.id) == number), None) if daemon else None
-            if daemon is None or rollout is None:
-                failures.append(ecs.Failure(arn=arn, reason="MISSING"))
-            else:
-                found.append((daemon, rollout))
-        return found, failures
 
     def _daemon_deployment(self, daemon: Service, rollout: Rollout) -> ecs.DaemonDeployment:
         summary = _deployment_summary(daemon, rollout)

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-deployment.h
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -48,15 +49,7 @@ class Deployments(EcsBase):
         service = self.world.services.record(*key)
         if service is None:
             raise AwsError(*SERVICE_NOT_FOUND)
-        after = request.created_at.after if request.created_at is not None else None
-        before = request.created_at.before if request.created_at is not None else None
-        found = {
-            f"{rollout.created_at:020.6f} {rollout.id}": rollout
-            for rollout in service.rollouts
-            if (not request.status or rollout.status in request.status)
-            and (after is None or rollout.created_at >= after)
-            and (before is None or rollout.created_at <= before)
-        }
+        found = _chosen(service, request.status, request.created_at)
         shown, token = page(sorted(found, reverse=True), request.next_token, request.max_results, reverse=True)
         briefs = [_brief(service, found[item]) for item in shown]
         return ecs.ListServiceDeploymentsResponse(service_deployments=briefs, next_token=token)
@@ -124,15 +117,17 @@ class Deployments(EcsBase):
         return ecs.ContinueServiceDeploymentResponse(service_deployment_arn=arn)
 
     def _named(
-        self, context: RequestContext, arns: list[str], kind: str
+        self, context: RequestContext, arns: list[str], kind: str, prefix: str = ""
     ) -> tuple[list[tuple[Service, Rollout]], list[ecs.Failure]]:
+        """The rollouts that ARNs name, each with its service; `prefix` is what the service's record has before the name
+        in the ARN."""
         self.world.require_connection()
         if not 1 <= len(arns) <= MOST_DESCRIBED:
             raise AwsError("InvalidParameterException", f"Specify between 1 and {MOST_DESCRIBED} ARNs.")
         found, failures = [], []
         for arn in arns:
             cluster, name, number = of_arn(arn, kind)
-            service = self.world.services.record(context.account, context.region, cluster, name)
+            service = self.world.services.record(context.account, context.region, cluster, f"{prefix}{name}")
             rollout = _rollout(service, number) if service is not None else None
             if service is None or rollout is None:
                 failures.append(ecs.Failure(arn=arn, reason="MISSING"))
@@ -282,6 +277,18 @@ def _alarms(service: Service, rollout: Rollout) -> ecs.ServiceDeploymentAlarms:
         alarm_names=wanted,
         triggered_alarm_names=rollout.alarms,
     )
+
+
+def _chosen(service: Service, statuses: list[Any] | None, created: ecs.CreatedAt | None) -> dict[str, Rollout]:
+    """The service's rollouts of these statuses and times, by a text that sorts as they began."""
+    times = created or ecs.CreatedAt()
+    return {
+        f"{rollout.created_at:020.6f} {rollout.id}": rollout
+        for rollout in service.rollouts
+        if (not statuses or rollout.status in statuses)
+        and (times.after is None or rollout.created_at >= times.after)
+        and (times.before is None or rollout.created_at <= times.before)
+    }
 
 
 def _rollout(service: Service, number: str) -> Rollout | None:

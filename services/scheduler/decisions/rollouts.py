@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from contracts.records.scheduler import Deployment, Rollout, Service
+from services.scheduler.decisions.names import daemon_name
 from services.shared.errors import AwsError
 
 KEPT = 10
@@ -101,7 +102,8 @@ def of_arn(arn: str, kind: str) -> tuple[str, str, str]:
     """Cluster, service and id in a service-deployment's or service-revision's ARN. Raises InvalidParameterException."""
     parts = arn.split(":", 5)
     path = parts[5].split("/") if len(parts) == 6 else []
-    if len(path) != 4 or path[0] != kind or parts[2] != "ecs":
+    daemons = len(path) == 4 and daemon_name(path[2]) is not None  # the record's name is nobody's to say
+    if len(path) != 4 or path[0] != kind or parts[2] != "ecs" or daemons:
         raise AwsError("InvalidParameterException", f"The {kind} ARN '{arn}' is invalid.")
     return path[1], path[2], path[3]
 
