@@ -50,10 +50,11 @@ class SchedulerApp(App):
         await host.bus.serve(PUT_WORKLOAD, workloads.put)
         await host.bus.serve(DELETE_WORKLOAD, workloads.delete)
         lease = Lease(host.bus, "controller", host.instance, ttl_s=settings.lease_ttl_s, clock=host.clock)
-        self.leader = Leader(self.world, lease, HttpHooks(settings.hook_timeout_s))
+        telling = Telling(self.world, task_shape, instance_shape)
+        self.leader = Leader(self.world, lease, HttpHooks(settings.hook_timeout_s), telling.node_connection)
         self.leader.start()
         await host.bus.serve(SET_DESIRED_COUNT, Counts(self.world).set_desired_count)
-        self._telling = Telling(self.world, task_shape, instance_shape).consumer()
+        self._telling = telling.consumer()
         await self._telling.start()
 
     async def stop(self) -> None:

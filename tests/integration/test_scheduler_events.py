@@ -161,6 +161,17 @@ async def test_a_node_that_registers_or_is_drained_is_told_as_a_container_instan
     assert told.events[-1].detail["status"] == "ACTIVE"
 
 
+async def test_a_node_that_falls_silent_and_speaks_again_is_told_as_one_whose_agent_is_not_connected(stage):
+    told = await Told.listen(stage.platform, detail_type="ECS Container Instance State Change")
+    _, client = await ready(stage, node_silence_s=2.0)
+    await client("CreateCluster", clusterName="default")
+    stage.agents["n1"].silence()
+    await until(lambda: [event.detail["agentConnected"] for event in told.events][-1:] == [False])
+    stage.agents["n1"].speak()
+    await until(lambda: told.events[-1].detail["agentConnected"])
+    assert {event.detail["ec2InstanceId"] for event in told.events} == {"n1"}
+
+
 async def test_what_happened_while_no_scheduler_ran_is_told_once_by_the_next(stage):
     told = await Told.listen(stage.platform, detail_type="ECS Task State Change")
     app, client = await ready(stage)

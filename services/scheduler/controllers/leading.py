@@ -11,7 +11,7 @@ from services.scheduler.adapters import World
 from services.scheduler.controllers.cleaning import CleaningController
 from services.scheduler.controllers.hooks import HookController
 from services.scheduler.controllers.instances import InstanceController
-from services.scheduler.controllers.nodes import NodeController
+from services.scheduler.controllers.nodes import NodeController, TellNode
 from services.scheduler.controllers.services import ServiceController
 from services.scheduler.controllers.spot import SpotController
 from services.scheduler.ports import Hooks
@@ -27,9 +27,10 @@ RETRY_S = 0.5
 class Leader:
     """Wants the lease; while it is held, runs the controllers, made anew for each term."""
 
-    def __init__(self, world: World, lease: Lease, targets: Hooks) -> None:
+    def __init__(self, world: World, lease: Lease, targets: Hooks, tell_node: TellNode) -> None:
         self._world = world
         self._targets = targets
+        self._tell_node = tell_node
         self._lease = lease
         self._heard: Callable[[Change], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +73,7 @@ class Leader:
         controllers = (
             ServiceController(world, lambda: self._lease.writes),
             HookController(world, self._targets, leads),
-            NodeController(world, leads),
+            NodeController(world, leads, self._tell_node),
             SpotController(world, leads),
             InstanceController(world, leads),
             CleaningController(world, world.settings.keep_stopped_s),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -23,14 +23,19 @@ AT_ONCE = 64
 """How many tasks are written off at a time."""
 
 
+TellNode = Callable[[str, float], Awaitable[None]]
+"""Tells others that a node fell silent or is heard again: its name, and by when it would be silent."""
+
+
 class NodeController(Looking):
     """Watches heartbeats. A node that comes back finds that its lost tasks are to stop.
 
     A node has to be found silent twice: when this process itself was held up, heartbeats lie unread at the first look.
     """
 
-    def __init__(self, world: World, leads: Callable[[], bool]) -> None:
+    def __init__(self, world: World, leads: Callable[[], bool], tell: TellNode) -> None:
         super().__init__(world, leads)
+        self._tell = tell
         self._lost: set[str] = set()
         self._suspects: dict[str, float] = {}
 
@@ -57,6 +62,8 @@ class NodeController(Looking):
         await self._lose(sorted(silent | gone))
         for name in self._lost - silent:
             log.info("node.back", node=name)
+        for name in sorted(silent ^ self._lost):
+            await self._tell(name, due.get(name, now))
         self._lost = silent
         if suspects.keys() - silent:
             return world.silence_s / 10

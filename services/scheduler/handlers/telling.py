@@ -105,20 +105,31 @@ class Telling:
     async def on_node(self, event: Event) -> None:
         """A node's agent has registered: a container instance of every cluster."""
         node: Any = event.record
+        await self._tell_node(node, _origin(event), event.at)
+
+    async def node_connection(self, name: str, silent_at: float) -> None:
+        """A node's agent is not heard of any more, or is again. No record says so, heartbeats do: whoever leads tells,
+        and who takes over in between tells once more. `silent_at` is when it is held to be silent."""
+        node = self._world.nodes.record(name)
+        if node is not None:
+            word = "heard" if self._world.connected(name) else "silent"
+            await self._tell_node(node, f"{name} {node.session} {word} {silent_at}", self._world.clock())
+
+    async def _tell_node(self, node: Node, origin: str, at: float) -> None:
         for cluster in list(self._world.clusters.records()):
             if cluster.status == "ACTIVE" and not cluster.hidden:
-                await self._tell_instance(event, cluster, node)
+                await self._tell_instance(cluster, node, origin, at)
 
     async def on_instance(self, event: Event) -> None:
         """A container instance has other attributes, or is to be emptied."""
         cluster, node = self._world.shown(*event.key[:3]), self._world.nodes.record(event.key[3])
         if cluster is not None and node is not None:
-            await self._tell_instance(event, cluster, node)
+            await self._tell_instance(cluster, node, _origin(event), event.at)
 
-    async def _tell_instance(self, event: Event, cluster: Cluster, node: Node) -> None:
+    async def _tell_instance(self, cluster: Cluster, node: Node, origin: str, at: float) -> None:
         where = (cluster.account, cluster.region)
         shape = msgspec.to_builtins(self._show_instance(self._world, cluster, node))
-        teller = Teller(*where, _origin(event), event.at)
+        teller = Teller(*where, origin, at)
         await self._tell([teller.instance(shape, names.arn(*where, "cluster", cluster.name))])
 
     async def _known(self, kind: Kind[Any], key: Key) -> Any:
