@@ -37,7 +37,7 @@ class EventsApp(App):
         rules = Rules(settings.retry_s, settings.retry_limit_s, settings.give_up_s)
         courier = Courier(vault, self._targets, rules, host.clock, host.metrics)
         self._store = await Store.open(host.bus, KINDS)
-        deliverers = Deliverers(host.bus, self._store, courier, settings.at_once)
+        deliverers = Deliverers(host.bus, self._store, courier, at_once=settings.at_once, timeout_s=settings.timeout_s)
         self._store.listen(deliverers.heard)
         webhooks = Webhooks(self._store, vault, host.clock)
         self._door = Door(host.bus, self._store, webhooks, courier, deliverers.waiting, directory / "door.key")

@@ -36,11 +36,13 @@ def consumer_name(webhook: Webhook) -> str:
 class Deliverers:
     """A follower for each webhook there is, none for those that are gone."""
 
-    def __init__(self, bus: Bus, store: Store, courier: Courier, at_once: int) -> None:
+    def __init__(self, bus: Bus, store: Store, courier: Courier, *, at_once: int, timeout_s: float) -> None:
         self._bus = bus
         self._store = store
         self._courier = courier
         self._at_once = at_once
+        # One may wait for its turn as long as another takes; nobody else is given it meanwhile.
+        self._ack_wait_s = 2 * timeout_s + 10
         self._running: dict[str, tuple[Webhook, Puller]] = {}
         self._wake = asyncio.Event()
 
@@ -85,6 +87,7 @@ class Deliverers:
             consumer_name(webhook),
             lambda message: self._courier.take(webhook, message),
             at_once=self._at_once,
+            ack_wait=int(self._ack_wait_s * _NS),
             filter_subject=aws_event(webhook.account, webhook.region),
             deliver_policy="by_start_time",
             opt_start_time=began.isoformat().replace("+00:00", "Z"),

@@ -13,7 +13,6 @@ from typing import Any
 
 Pattern = Mapping[str, Any]
 
-MOST_BYTES = 2048
 _NUMERIC: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
     "<": operator.lt,
