@@ -37,7 +37,9 @@ class Daemons(DaemonDefinitions, Deployments):
         cluster = await self._used_cluster(context, request.cluster_arn)
         if not names.NAME.match(request.daemon_name):
             raise AwsError("InvalidParameterException", "Invalid daemon name.")
-        given = managed_daemons.given(wire(request), self.world.providers_of(context.account, context.region))
+        given = managed_daemons.given(
+            wire(request), self.world.providers_of(context.account, context.region, cluster.name)
+        )
         definition = self._daemon_runnable(context, request.daemon_task_definition_arn)
         now = self.world.clock()
         if request.client_token is not None:
@@ -88,7 +90,7 @@ class Daemons(DaemonDefinitions, Deployments):
         """Change a daemon: a new deployment, whatever the change is."""
         self.world.require_connection()
         cluster, name = managed_daemons.of_daemon_arn(request.daemon_arn)
-        given = managed_daemons.given(wire(request), self.world.providers_of(context.account, context.region))
+        given = managed_daemons.given(wire(request), self.world.providers_of(context.account, context.region, cluster))
         definition = self._daemon_runnable(context, request.daemon_task_definition_arn)
         now, deployment_id = self.world.clock(), names.new_deployment_id()
 

@@ -245,7 +245,9 @@ class ServiceController:
         """What a DAEMON starts on each node that suits: of several capacity providers, for the one whose node it is."""
         deployment = service.deployments[0]
         strategy = deployment.capacity_provider_strategy
-        capacities = [of_strategy([item], {}) for item in strategy] or [*self._capacities(service, deployment, 1)]
+        known = self._world.providers_of(service.account, service.region, service.cluster)
+        capacities = [of_strategy([item], {}, deployment.platform_version, known) for item in strategy]
+        capacities = capacities or [*self._capacities(service, deployment, 1)]
         plans = [plan for c in capacities if (plan := self._task_plan(service, deployment, c)) is not None]
         demands = [(plan, plan.demand()) for plan in plans]
         found: dict[str, TaskPlan] = {}

@@ -117,7 +117,8 @@ class Telling:
 
     async def _tell_node(self, node: Node, origin: str, at: float) -> None:
         for cluster in list(self._world.clusters.records()):
-            if cluster.status == "ACTIVE" and not cluster.hidden:
+            shown = cluster.status == "ACTIVE" and not cluster.hidden
+            if shown and self._world.belongs(cluster.account, cluster.region, cluster.name, node.node):
                 await self._tell_instance(cluster, node, origin, at)
 
     async def on_instance(self, event: Event) -> None:
@@ -129,6 +130,8 @@ class Telling:
     async def _tell_instance(self, cluster: Cluster, node: Node, origin: str, at: float) -> None:
         where = (cluster.account, cluster.region)
         shape = msgspec.to_builtins(self._show_instance(self._world, cluster, node))
+        if not self._world.belongs(*where, cluster.name, node.node):
+            shape["status"] = "INACTIVE"
         teller = Teller(*where, origin, at)
         await self._tell([teller.instance(shape, names.arn(*where, "cluster", cluster.name))])
 
