@@ -26,10 +26,13 @@ from services.shared.errors import AwsError
 from services.shared.http import Handler, Query, Route, answer, bind, problem
 from services.shared.state import Conflict, Store
 from services.shared.tails import Tail
+from services.shared.waiting import within
 
 LOOK_BACK = 4096
 """Events that are looked at for the last ones that match."""
 MOST_LINES = 1000
+LOOK_S = 5.0
+"""How often a reader who hears nothing is looked at, whether it is still there."""
 MOST_WAITING = 10_000
 """Events that wait for a reader who is slow; then its answer ends."""
 
@@ -143,16 +146,26 @@ class Door:
             await response.prepare(request)
             for line in latest:
                 await response.write(line)
-            while "follow" in request.query and (line := await lines.next()):
-                await response.write(line)
+            while "follow" in request.query and not _gone(request):
+                line = await lines.next(LOOK_S)
+                if line == b"":
+                    break
+                if line is not None:
+                    await response.write(line)
         except AwsError as error:
             return problem(error.message, 503)
         except ConnectionError:
             return response
         finally:
             await lines.stop()
-        await response.write_eof()
+        with contextlib.suppress(ConnectionError):
+            await response.write_eof()
         return response
+
+
+def _gone(request: web.Request) -> bool:
+    """Whether nobody reads the answer any more; no handler is told of that."""
+    return request.transport is None or request.transport.is_closing()
 
 
 class Lines:
@@ -185,9 +198,12 @@ class Lines:
                 else:
                     self._coming.put_nowait(b"")
 
-    async def next(self) -> bytes:
-        """The next one that comes; empty when the reader was too slow."""
-        return await self._coming.get()
+    async def next(self, within_s: float) -> bytes | None:
+        """The next one that comes, None when none did in this time; empty when the reader was too slow."""
+        try:
+            return await within(within_s, self._coming.get())
+        except TimeoutError:
+            return None
 
     async def stop(self) -> None:
         """Stop following."""

@@ -244,6 +244,17 @@ async def test_events_are_shown_as_lines_and_followed(stage):
     assert (await stage.ask("GET", "/events?limit=x"))[0] == 400
 
 
+async def test_a_reader_that_went_away_leaves_nothing(stage, monkeypatch):
+    monkeypatch.setattr("services.events.routes.LOOK_S", 0.05)
+    app = await stage.service()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{stage.base}/events", params={"follow": "", "limit": "0"}),
+    ):
+        await stage.eventually(lambda: stage.consumers(app), lambda count: count == 1)
+    await stage.eventually(lambda: stage.consumers(app), lambda count: count == 0)
+
+
 async def test_two_copies_of_the_service_share_the_work(stage):
     await stage.service()
     await stage.service()
