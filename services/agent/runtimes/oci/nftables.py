@@ -126,18 +126,22 @@ class NodeRules:
     def withdraw(self, address: str, ports: list[HostPort]) -> None:
         """Take the host ports back. No error when they are gone."""
         for port in ports:
-            try:
-                self._nftables.run(self._element("delete", address, port))
-            except NftablesError as error:
-                if "No such file" not in error.reason:
-                    raise
+            self._delete(self._element("delete", address, port))
 
     def remove(self) -> None:
         """Remove the table, and what was put into Docker's."""
         self._nftables.run(f"table ip {self._table}\ndelete table ip {self._table}\n")
         for line in self._docker_rules() or []:
             if f'"{self._bridge}"' in line:
-                self._nftables.run(f"delete rule {DOCKER_CHAIN} handle {line.rpartition('# handle ')[2]}")
+                self._delete(f"delete rule {DOCKER_CHAIN} handle {line.rpartition('# handle ')[2]}")
+
+    def _delete(self, command: str) -> None:
+        """Delete what may be gone by now: whoever cleans up after a node, or an engine that starts, may be quicker."""
+        try:
+            self._nftables.run(command)
+        except NftablesError as error:
+            if "No such file" not in error.reason:
+                raise
 
     def _element(self, verb: str, address: str, port: HostPort) -> str:
         value = f"{port.host_port} : {address} . {port.container_port}" if verb == "add" else f"{port.host_port}"
