@@ -17,7 +17,7 @@ from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
-from contracts.rpc.identity import ISSUE_SESSION, REGISTER_NODE, RESOLVE_SECRETS
+from contracts.rpc.identity import ISSUE_SESSION, READ_REGISTRY_LOGIN, REGISTER_NODE, RESOLVE_SECRETS
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
@@ -79,7 +79,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
 CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN),
     "edge": (REGISTER_NODE,),
-    "registry": (START_SCAN, DESCRIBE_FINDINGS),
+    "registry": (START_SCAN, DESCRIBE_FINDINGS, READ_REGISTRY_LOGIN),
     "scanner": (ISSUE_PULL_TOKEN,),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
     "app_runner_gateway": (PUT_WORKLOAD, DELETE_WORKLOAD, PROVIDE_NAME, REMOVE_NAME),

@@ -110,7 +110,8 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
 class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
     """Repositories `<prefix>/…` of a registry are a cache of another registry. `upstream` is its host (and port),
     `upstream_name` its name among those that ECR has names for, if any. What follows the prefix is looked for there
-    behind `upstream_prefix`. `ROOT` stands for no prefix, on either side."""
+    behind `upstream_prefix`. `ROOT` stands for no prefix, on either side. `credential_arn` is the secret with the login
+    that the upstream wants, empty for none."""
 
     account: str
     region: str
@@ -120,6 +121,7 @@ class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
     updated_at: float
     upstream_name: str = ""
     upstream_prefix: str = "ROOT"
+    credential_arn: str = ""
 
 
 class CreationTemplate(msgspec.Struct, kw_only=True, frozen=True):

@@ -68,10 +68,26 @@ class NodeRegistered(msgspec.Struct, kw_only=True, frozen=True):
     cluster: str
 
 
+class ReadRegistryLogin(msgspec.Struct, kw_only=True, frozen=True):
+    """The login of another registry that a pull-through rule names: a secret `ecr-pullthroughcache/…`, by its ARN, no
+    other. `public_key` (X25519, base64) is the asker's: the value is sealed to it."""
+
+    credential_arn: str
+    public_key: str
+
+
+class RegistryLogin(msgspec.Struct, kw_only=True, frozen=True):
+    """The secret's current value, sealed (base64) about its ARN as it was asked for. See services/shared/sealing."""
+
+    sealed: str
+
+
 ISSUE_SESSION = Command("identity", "issue_session", IssueSession, Session)
 
 RESOLVE_SECRETS = Command("identity", "resolve_secrets", ResolveSecrets, ResolvedSecrets)
 
 REGISTER_NODE = Command("identity", "register_node", RegisterNode, NodeRegistered)
 
-COMMANDS = (ISSUE_SESSION, RESOLVE_SECRETS, REGISTER_NODE)
+READ_REGISTRY_LOGIN = Command("identity", "read_registry_login", ReadRegistryLogin, RegistryLogin)
+
+COMMANDS = (ISSUE_SESSION, RESOLVE_SECRETS, REGISTER_NODE, READ_REGISTRY_LOGIN)

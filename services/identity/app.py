@@ -9,12 +9,12 @@ import structlog
 from aiohttp import web
 
 from contracts.records.identity import ACCESS_KEY, KINDS, SECRET
-from contracts.rpc.identity import ISSUE_SESSION, REGISTER_NODE, RESOLVE_SECRETS
+from contracts.rpc.identity import ISSUE_SESSION, READ_REGISTRY_LOGIN, REGISTER_NODE, RESOLVE_SECRETS
 from contracts.subjects import NODE_LOGINS
 from services.identity.adapters import Credentials, choose, read_credentials, write_credentials
 from services.identity.api import Activations, Iam, Parameters, Secrets, SecurityTokens
 from services.identity.decisions import ROOT_ACCOUNT, expired, new_pair, root_key
-from services.identity.handlers import Injection, Nodes, Resources, Sessions, Values
+from services.identity.handlers import Injection, Nodes, RegistryLogins, Resources, Sessions, Values
 from services.identity.settings import IdentitySettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
@@ -63,6 +63,7 @@ class IdentityApp(App):
         self._door = AwsDoor(self.host, services, self._keys, Resources(store).complete)
         self.aws_server = self._door.server
         await self._serve(sessions, injection, nodes)
+        await self.host.bus.serve(READ_REGISTRY_LOGIN, RegistryLogins(values).read)
         self.host.bus.spawn(self._sweep(), "sweep")
 
     async def _serve(self, sessions: Sessions, injection: Injection, nodes: Nodes) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import FileBlobStore, load_key
+from services.registry.adapters.logins import SecretLogins
 from services.registry.adapters.running import RunningTasks
 from services.registry.adapters.upstream import HttpUpstream
 from services.registry.api import Ecr
@@ -71,7 +72,7 @@ class RegistryApp(App):
         images = Images(self._store, self._blobs, repositories, cache, host.clock)
         await repositories.clear_orphans()
         prefixed = Prefixed(self._store)
-        self._upstream = HttpUpstream()
+        self._upstream = HttpUpstream(SecretLogins(host.bus))
         pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
         self._members = await ManagedNodes.open(host.bus)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.upstream import Login, Source
 from services.registry.decisions.uses import Use
 
 Shelf = Literal["blobs", "manifests"]
@@ -139,18 +140,42 @@ class UpstreamFailed(Exception):
         self.unknown = unknown
 
 
-class Upstream(Protocol):
-    """Other registries, asked without a login. `host` has a port if need be. All of it raises UpstreamFailed."""
+class LoginFailed(UpstreamFailed):
+    """The secret with a registry's login can't be read. `code` is ECR's error for it, empty when there is none: what
+    it holds is no login."""
 
-    async def check(self, host: str) -> None:
-        """Whether it is a registry that answers."""
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Logins(Protocol):
+    """Logins of other registries."""
+
+    async def of(self, credential_arn: str) -> Login:
+        """The login in this secret, as it is now. Raises LoginFailed, StateUnavailable."""
         ...
 
-    async def manifest(self, host: str, name: str, reference: str) -> tuple[str, bytes]:
+
+class Upstream(Protocol):
+    """Other registries, asked with the login of the source if they want one. All of it raises UpstreamFailed (also
+    LoginFailed), and StateUnavailable when a login can't be had just now."""
+
+    async def login(self, source: Source) -> None:
+        """Whether its login can be read, if it has one."""
+        ...
+
+    async def check(self, source: Source) -> None:
+        """Whether it is a registry that answers, and takes the login."""
+        ...
+
+    async def manifest(self, source: Source, name: str, reference: str) -> tuple[str, bytes]:
         """The media type and the bytes of a manifest, as it came."""
         ...
 
-    def blob(self, host: str, name: str, digest: str) -> AbstractAsyncContextManager[tuple[int, AsyncIterable[bytes]]]:
+    def blob(
+        self, source: Source, name: str, digest: str
+    ) -> AbstractAsyncContextManager[tuple[int, AsyncIterable[bytes]]]:
         """A blob as it comes: its size (-1: not told), and its chunks, not verified. The chunks raise too."""
         ...
 

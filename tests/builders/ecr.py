@@ -17,13 +17,14 @@ from tests.builders.registry import KEY, SECRET
 class Boto:
     """boto3's client, a thread a call."""
 
-    def __init__(self, port: int, key: str = KEY) -> None:
+    def __init__(self, port: int, key: str = KEY, token: str | None = None) -> None:
         self.client = boto3.client(
             "ecr",
             endpoint_url=f"http://127.0.0.1:{port}",
             region_name="us-east-1",
             aws_access_key_id=key,
             aws_secret_access_key=SECRET,
+            aws_session_token=token,
             config=Config(retries={"total_max_attempts": 1}),
         )
 

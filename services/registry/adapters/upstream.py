@@ -1,4 +1,4 @@
-"""Other registries over HTTP: manifests and blobs, with the token that anybody gets."""
+"""Other registries over HTTP: manifests and blobs, with a login or with the token that anybody gets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 
 from services.registry.decisions.manifests import MAX_MANIFEST
-from services.registry.decisions.upstream import base_url
-from services.registry.ports import UpstreamFailed
+from services.registry.decisions.upstream import Source, base_url, may_have_login
+from services.registry.ports import Logins, UpstreamFailed
 
 ACCEPT = ", ".join(
     (
@@ -27,54 +27,65 @@ _PART = re.compile(r'(\w+)="([^"]*)"')
 
 
 class HttpUpstream:
-    """See ports.Upstream. Nothing is open while nothing is asked for."""
+    """See ports.Upstream. Nothing is open while nothing is asked for. Tokens are held until they are refused; a login
+    is read whenever an upstream asks for it, and never held."""
 
-    def __init__(self) -> None:
+    def __init__(self, logins: Logins) -> None:
+        self._logins = logins
         self._session: aiohttp.ClientSession | None = None
-        self._tokens: dict[tuple[str, str], str] = {}
+        self._tokens: dict[tuple[Source, str], str] = {}
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
-    async def check(self, host: str) -> None:
+    async def login(self, source: Source) -> None:
         """See ports.Upstream."""
-        async with self._get(host, "", ""):
+        if source.credential_arn:
+            await self._logins.of(source.credential_arn)
+
+    async def check(self, source: Source) -> None:
+        """See ports.Upstream."""
+        await self.login(source)
+        self._tokens.pop((source, ""), None)
+        async with self._get(source, "", ""):
             return
 
-    async def manifest(self, host: str, name: str, reference: str) -> tuple[str, bytes]:
+    async def manifest(self, source: Source, name: str, reference: str) -> tuple[str, bytes]:
         """See ports.Upstream."""
-        async with self._get(host, name, f"manifests/{reference}") as response:
+        async with self._get(source, name, f"manifests/{reference}") as response:
             data = bytearray()
             async for chunk in response.content.iter_chunked(_CHUNK):
                 data += chunk
                 if len(data) > MAX_MANIFEST:
-                    raise UpstreamFailed(f"{host} sent a manifest of more than {MAX_MANIFEST} bytes")
+                    raise UpstreamFailed(f"{source.host} sent a manifest of more than {MAX_MANIFEST} bytes")
             return response.content_type, bytes(data)
 
     @asynccontextmanager
-    async def blob(self, host: str, name: str, digest: str) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    async def blob(self, source: Source, name: str, digest: str) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """See ports.Upstream."""
-        async with self._get(host, name, f"blobs/{digest}") as response:
+        async with self._get(source, name, f"blobs/{digest}") as response:
             size = response.content_length
             yield -1 if size is None else size, response.content.iter_chunked(_CHUNK)
 
     @asynccontextmanager
-    async def _get(self, host: str, name: str, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(self, source: Source, name: str, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=_TIMES, auto_decompress=False)
+        host = source.host
         url = f"{base_url(host)}/v2/{name}/{path}" if name else f"{base_url(host)}/v2/"
+        token = self._tokens.get((source, name))
+        authorization = f"Bearer {token}" if token else ""
         try:
             for again in (True, False):
-                headers = {"Accept": ACCEPT}
-                token = self._tokens.get((host, name))
-                if token:
-                    headers["Authorization"] = f"Bearer {token}"
+                headers = {"Accept": ACCEPT} | ({"Authorization": authorization} if authorization else {})
                 async with self._session.get(url, headers=headers) as response:
                     if response.status == 401 and again:
-                        self._tokens[host, name] = await self._token(response, name)
+                        authorization = await self._authorization(response, source, name)
                         continue
+                    if response.status == 401 and source.credential_arn:
+                        raise _refused(source, host, response.status)
                     if response.status != 200:
                         raise UpstreamFailed(f"{host} answered {response.status}", unknown=response.status == 404)
                     yield response
@@ -82,21 +93,40 @@ class HttpUpstream:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UpstreamFailed(f"{host} can't be reached: {error or type(error).__name__}") from error
 
-    async def _token(self, refused: aiohttp.ClientResponse, name: str) -> str:
-        """What the challenge of a refusal leads to, without a login."""
+    async def _authorization(self, refused: aiohttp.ClientResponse, source: Source, name: str) -> str:
+        """The header that the challenge of a refusal leads to (RFC 9110, 11.6.1)."""
         challenge = refused.headers.get("WWW-Authenticate", "")
+        scheme = challenge.partition(" ")[0].lower()
+        if scheme == "basic" and source.credential_arn:
+            return (await self._logins.of(source.credential_arn)).basic
         said = dict(_PART.findall(challenge))
-        if not challenge.lower().startswith("bearer ") or not said.get("realm", "").startswith(("https://", "http://")):
-            raise UpstreamFailed(f"{refused.url.host} wants a login")
+        if scheme != "bearer" or not said.get("realm", "").startswith(("https://", "http://")):
+            raise UpstreamFailed(f"{source.host} wants a login")
+        token = self._tokens[source, name] = await self._token(said, source, name)
+        return f"Bearer {token}"
+
+    async def _token(self, said: dict[str, str], source: Source, name: str) -> str:
+        """What a token service gives. https://distribution.github.io/distribution/spec/auth/token/"""
         query = {"scope": f"repository:{name}:pull"} if name else {}
         if said.get("service"):
             query["service"] = said["service"]
+        headers = {}
+        if source.credential_arn:
+            if not may_have_login(source, said["realm"]):
+                raise UpstreamFailed(f"{source.host} wants its login sent in clear, to {said['realm']}")
+            headers["Authorization"] = (await self._logins.of(source.credential_arn)).basic
         assert self._session is not None
-        async with self._session.get(said["realm"], params=query) as response:
+        async with self._session.get(said["realm"], params=query, headers=headers) as response:
+            if response.status != 200 and source.credential_arn:
+                raise _refused(source, f"the token service of {source.host}", response.status)
             if response.status != 200:
-                raise UpstreamFailed(f"{refused.url.host} gives no token without a login")
+                raise UpstreamFailed(f"{source.host} gives no token without a login")
             try:
                 body = msgspec.json.decode(await response.content.read(65536), type=dict[str, msgspec.Raw])
                 return msgspec.json.decode(body.get("token") or body["access_token"], type=str)
             except (msgspec.DecodeError, KeyError) as error:
-                raise UpstreamFailed(f"{refused.url.host} gives no token that can be read") from error
+                raise UpstreamFailed(f"{source.host} gives no token that can be read") from error
+
+
+def _refused(source: Source, who: str, status: int) -> UpstreamFailed:
+    return UpstreamFailed(f"{who} answered {status} to the login in {source.credential_arn}")

@@ -8,11 +8,13 @@ from contracts.aws import ecr
 from contracts.records.registry import PULL_THROUGH_RULE, PullThroughRule
 from services.registry.api.base import EcrOperations
 from services.registry.decisions.pages import BadToken, page
-from services.registry.decisions.upstream import ROOT, WELL_KNOWN, valid_host
+from services.registry.decisions.upstream import ROOT, WELL_KNOWN, Source, valid_host
 from services.registry.handlers import errors
-from services.registry.ports import UpstreamFailed
+from services.registry.handlers.pull_through import source_of
+from services.registry.ports import LoginFailed, UpstreamFailed
 from services.shared.aws.context import RequestContext
-from services.shared.errors import NotImplementedYet
+from services.shared.errors import AccessDenied, AwsError, NotImplementedYet
+from services.shared.policies.demands import Demand
 
 PAGE = 100
 
@@ -24,11 +26,11 @@ class PullThroughOperations(EcrOperations):
         self, context: RequestContext, request: ecr.CreatePullThroughCacheRuleRequest
     ) -> ecr.CreatePullThroughCacheRuleResponse:
         """Make a prefix a cache of another registry."""
-        _without_login(context, request.credential_arn, request.custom_role_arn)
         account = self._account(context, request.registry_id)
         host = request.upstream_registry_url.removeprefix("https://").rstrip("/")
         if not valid_host(host):
             raise errors.unsupported_upstream(request.upstream_registry_url)
+        await self._check_login(context, request.credential_arn, request.custom_role_arn)
         now = self._clock()
         rule = PullThroughRule(
             account=account,
@@ -37,6 +39,7 @@ class PullThroughOperations(EcrOperations):
             upstream=host,
             upstream_name=request.upstream_registry or WELL_KNOWN.get(host, ""),
             upstream_prefix=request.upstream_repository_prefix or ROOT,
+            credential_arn=request.credential_arn or "",
             created_at=now,
             updated_at=now,
         )
@@ -48,6 +51,7 @@ class PullThroughOperations(EcrOperations):
             created_at=shown.created_at,
             registry_id=account,
             upstream_registry=shown.upstream_registry,
+            credential_arn=shown.credential_arn,
             upstream_repository_prefix=shown.upstream_repository_prefix,
         )
 
@@ -76,21 +80,22 @@ class PullThroughOperations(EcrOperations):
     async def update_pull_through_cache_rule(
         self, context: RequestContext, request: ecr.UpdatePullThroughCacheRuleRequest
     ) -> ecr.UpdatePullThroughCacheRuleResponse:
-        """A login is all that could be changed of a rule."""
+        """Set another login, which is all that can be changed of a rule."""
         account, now = self._account(context, request.registry_id), self._clock()
         self._prefixed.get(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
-        _without_login(context, request.credential_arn, request.custom_role_arn)
+        await self._check_login(context, request.credential_arn, request.custom_role_arn)
         rule = await self._prefixed.change(
             PULL_THROUGH_RULE,
             account,
             context.region,
             request.ecr_repository_prefix,
-            lambda old: replace(old, updated_at=now),
+            lambda old: replace(old, updated_at=now, credential_arn=request.credential_arn or old.credential_arn),
         )
         return ecr.UpdatePullThroughCacheRuleResponse(
             ecr_repository_prefix=rule.prefix,
             registry_id=account,
             updated_at=now,
+            credential_arn=rule.credential_arn or None,
             upstream_repository_prefix=rule.upstream_prefix,
         )
 
@@ -105,32 +110,48 @@ class PullThroughOperations(EcrOperations):
             upstream_registry_url=rule.upstream,
             created_at=rule.created_at,
             registry_id=account,
+            credential_arn=rule.credential_arn or None,
             upstream_repository_prefix=rule.upstream_prefix,
         )
 
     async def validate_pull_through_cache_rule(
         self, context: RequestContext, request: ecr.ValidatePullThroughCacheRuleRequest
     ) -> ecr.ValidatePullThroughCacheRuleResponse:
-        """Ask the upstream now."""
+        """Read the login and ask the upstream now, or say what is in the way."""
         account, failure = self._account(context, request.registry_id), None
         rule = self._prefixed.get(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
         try:
-            await self._upstream.check(rule.upstream)
+            await self._upstream.check(source_of(rule))
         except UpstreamFailed as error:
             failure = str(error)
         return ecr.ValidatePullThroughCacheRuleResponse(
             ecr_repository_prefix=rule.prefix,
             registry_id=account,
             upstream_registry_url=rule.upstream,
+            credential_arn=rule.credential_arn or None,
             upstream_repository_prefix=rule.upstream_prefix,
             is_valid=failure is None,
             failure=failure,
         )
 
-
-def _without_login(context: RequestContext, credential: str | None, role: str | None) -> None:
-    if credential is not None or role is not None:
-        raise NotImplementedYet("ECR", context.operation, "upstreams are asked without a login")
+    async def _check_login(self, context: RequestContext, credential: str | None, role: str | None) -> None:
+        """A secret of the rule's own account and region, that is there and that who asks may read: whoever names the
+        upstream gets to know what is in it."""
+        if role is not None:
+            raise NotImplementedYet("ECR", context.operation, "customRoleArn does not exist: upstreams get no role")
+        if credential is None:
+            return
+        place = credential.split(":")
+        if (place[3], place[4]) != (context.region, context.account):
+            raise errors.invalid_parameter("credentialArn", "the secret must be of the rule's account and region")
+        try:
+            self._policies.require_of(context, Demand("secretsmanager:GetSecretValue", credential))
+            await self._upstream.login(Source("", credential))
+        except AccessDenied as denied:
+            raise AwsError("UnableToAccessSecretException", denied.message) from None
+        except LoginFailed as failed:
+            if failed.code:
+                raise AwsError(failed.code, str(failed)) from None
 
 
 def _shown(rule: PullThroughRule) -> ecr.PullThroughCacheRule:
@@ -142,4 +163,5 @@ def _shown(rule: PullThroughRule) -> ecr.PullThroughCacheRule:
         upstream_repository_prefix=rule.upstream_prefix,
         upstream_registry=rule.upstream_name or None,  # type: ignore[arg-type]
         updated_at=rule.updated_at,
+        credential_arn=rule.credential_arn or None,
     )

@@ -5,8 +5,11 @@ https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
+
+import msgspec
 
 ROOT = "ROOT"
 FRESH_S = 24 * 3600.0
@@ -24,6 +27,45 @@ WELL_KNOWN: Mapping[str, str] = {
     "cgr.dev": "chainguard",
 }
 """What ECR calls the registry at a host."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Another registry: its host (with a port if need be), and the ARN of the secret with the login that it wants,
+    empty for none."""
+
+    host: str
+    credential_arn: str = ""
+
+
+class Login(msgspec.Struct, frozen=True, rename="camel"):
+    """A login as ECR wants it in a secret."""
+
+    username: str
+    access_token: str
+
+    def __repr__(self) -> str:
+        """Without what is secret, wherever it is shown."""
+        return "Login(…)"
+
+    @property
+    def basic(self) -> str:
+        """Its Authorization header (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.access_token}".encode()).decode()
+
+
+def read_login(secret: bytes) -> Login | None:
+    """The login in a secret: a JSON object with a `username` and an `accessToken`; None when it is none.
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html"""
+    try:
+        login = msgspec.json.decode(secret, type=Login)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return login if login.username and login.access_token and ":" not in login.username else None
+
+
+def may_have_login(source: Source, realm: str) -> bool:
+    """Whether a login may be sent to the token service that a registry names: never in clear, but on this machine."""
+    return realm.startswith("https://") or base_url(source.host).startswith("http://")
 
 
 def valid_host(text: str) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.upstream import Source
 from services.registry.ports import BlobStore, Upload, Upstream
 
 _READ = 256 * 1024
@@ -24,10 +25,11 @@ class Download:
         self._upload: Upload | None = None
         self._came = asyncio.Event()
 
-    async def run(self, upstream: Upstream, host: str, name: str, blobs: BlobStore) -> None:
-        """Fetch it into the repository: whole and true, or not at all. Raises UpstreamFailed, WrongDigest."""
+    async def run(self, upstream: Upstream, source: Source, name: str, blobs: BlobStore) -> None:
+        """Fetch it into the repository: whole and true, or not at all. Raises UpstreamFailed, WrongDigest,
+        StateUnavailable."""
         try:
-            async with upstream.blob(host, name, self.digest) as (size, chunks):
+            async with upstream.blob(source, name, self.digest) as (size, chunks):
                 upload = self._upload = await blobs.begin(self.repository)
                 self.size = size
                 self.begun.set()

@@ -47,9 +47,14 @@ class Policies:
             repository = parse_arn(demand.resource)
             if repository is not None:
                 self.require(asker, demand, repository, lambda: request_keys(context))
-            elif context.session:
-                keys = request_keys(context)
-                self._authorization.require(context.access_key_id, context.principal_arn, demand, keys)
+            else:
+                self.require_of(context, demand)
+
+    def require_of(self, context: RequestContext, demand: Demand) -> None:
+        """Raises AccessDenied unless who sent this request may do it, by their own policies alone."""
+        if context.session:
+            keys = request_keys(context)
+            self._authorization.require(context.access_key_id, context.principal_arn, demand, keys)
 
     def require(self, asker: Asker, demand: Demand, repository: RepositoryId, keys: Keys) -> None:
         """Raises AccessDenied unless they may do this with the repository, which need not exist."""

@@ -13,7 +13,7 @@ import structlog
 from contracts.records.registry import PullThroughRule
 from services.registry.decisions.manifests import Manifest, ManifestInvalid, read_manifest
 from services.registry.decisions.names import RepositoryId
-from services.registry.decisions.upstream import FRESH_S, upstream_name
+from services.registry.decisions.upstream import FRESH_S, Source, upstream_name
 from services.registry.handlers.downloads import Download
 from services.registry.handlers.images import Images
 from services.registry.handlers.repositories import Repositories
@@ -26,6 +26,11 @@ log = structlog.get_logger()
 
 AWAY_S = 60.0
 """An upstream that did not answer is not asked again about the same tag for so long, if the tag is cached."""
+
+
+def source_of(rule: PullThroughRule) -> Source:
+    """The registry that a rule names."""
+    return Source(rule.upstream, rule.credential_arn)
 
 
 class Coming(msgspec.Struct):
@@ -132,7 +137,7 @@ class PullThrough:
 
     async def _fetch(self, rule: PullThroughRule, repository: RepositoryId, reference: str) -> Answer:
         name = upstream_name(repository.name, rule.prefix, rule.upstream_prefix)
-        media_type, data = await self._upstream.manifest(rule.upstream, name, reference)
+        media_type, data = await self._upstream.manifest(source_of(rule), name, reference)
         digest = "sha256:" + sha256(data).hexdigest()
         if ":" in reference and digest != reference:
             raise UpstreamFailed(f"{rule.upstream} sent {digest} for {reference}")
@@ -184,7 +189,7 @@ class PullThrough:
         if found is None:
             found = self._downloads[key] = Download(repository, digest)
             name = upstream_name(repository.name, rule.prefix, rule.upstream_prefix)
-            found.task = self._spawn(found.run(self._upstream, rule.upstream, name, self._blobs))
+            found.task = self._spawn(found.run(self._upstream, source_of(rule), name, self._blobs))
             found.task.add_done_callback(lambda _: self._downloads.pop(key, None))
         return found
 
