@@ -121,6 +121,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "registry.policy_changed.v1",
         "registry.pull_exclusions_changed.v1",
         "registry.replication_changed.v1",
+        "registry.account_setting_changed.v1",
     ),
     PULL_THROUGH_RULE: (
         "pull_through_rule.created.v1",

@@ -96,7 +96,8 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
     wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
     `replication` are the rules of ReplicationConfiguration, set at `replication_at`: they hold for what is pushed
-    later. `pull_exclusions`: principals whose pulls are not recorded, and since when each is one."""
+    later. `pull_exclusions`: principals whose pulls are not recorded, and since when each is one.
+    `account_settings`: what PutAccountSetting set, by name."""
 
     account: str
     region: str
@@ -105,6 +106,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     pull_exclusions: dict[str, float] = {}
     replication: list[dict[str, Any]] = []
     replication_at: float = 0.0
+    account_settings: dict[str, str] = {}
 
 
 class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):

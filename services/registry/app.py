@@ -76,8 +76,8 @@ class RegistryApp(App):
         pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
         self._members = await ManagedNodes.open(host.bus)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
-        self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through)
-        self._open_doors(registries, policies, prefixed)
+        self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through, registries)
+        self._open_doors(policies, prefixed)
         await host.bus.serve(
             ISSUE_PULL_TOKEN,
             lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
@@ -99,10 +99,10 @@ class RegistryApp(App):
         if request.image not in named or where != (task.account, task.region) or not request.to_run:
             raise AccessDenied(f"The task {task.id} does not name the image {request.image}.")
 
-    def _open_doors(self, registries: Settings, policies: Policies, prefixed: Prefixed) -> None:
+    def _open_doors(self, policies: Policies, prefixed: Prefixed) -> None:
         """Both APIs over the parts."""
         host, settings = self.host, self._settings
-        repositories, images, _, access, _ = self.parts
+        repositories, images, _, access, _, registries = self.parts
         scanning = Scanning(host.bus, self._store, self.gates)
         self._replication = Replication(repositories, images, self._blobs, registries, policies, prefixed)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
@@ -111,7 +111,6 @@ class RegistryApp(App):
                 self.parts,
                 scanning,
                 self.lifecycle,
-                registries,
                 policies,
                 self._replication,
                 prefixed,

@@ -122,6 +122,16 @@ async def test_a_blob_is_seen_only_where_it_was_pushed_or_mounted(registry):
         assert (fallen_back.status, "uploads/" in fallen_back.headers["Location"]) == (202, True)
 
 
+async def test_where_blob_mounting_is_disabled_a_mount_is_an_upload(registry):
+    await registry.aws("CreateRepository", repositoryName="other")
+    digest = await registry.push_blob("shop", b"data")
+    await registry.aws("PutAccountSetting", name="BLOB_MOUNTING", value="DISABLED")
+    assert (await registry.ask("POST", f"other/blobs/uploads/?mount={digest}&from=shop")).status == 202
+    assert (await registry.ask("HEAD", f"other/blobs/{digest}")).status == 404
+    await registry.aws("PutAccountSetting", name="BLOB_MOUNTING", value="ENABLED")
+    assert (await registry.ask("POST", f"other/blobs/uploads/?mount={digest}&from=shop")).status == 201
+
+
 async def test_a_manifest_must_name_what_is_there(registry):
     image = small_image((b"here", b"missing"))
     await registry.push_blob("shop", b"here")

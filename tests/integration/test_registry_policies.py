@@ -176,6 +176,23 @@ async def test_the_registry_policy_is_about_the_repositories_that_it_names(ours,
     assert await ours.refused("delete_registry_policy") == "RegistryPolicyNotFoundException"
 
 
+async def test_a_registry_policy_of_scope_v1_says_nothing_of_pulls(ours, theirs):
+    await a_shop(ours)
+    await ours.put_registry_policy(policyText=policy("ecr:*", Resource=f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/*"))
+    asked = {"registryId": ACCOUNT, "repositoryName": "shop"}
+    assert (await theirs.describe_images(**asked))["imageDetails"]
+    scope = {"name": "REGISTRY_POLICY_SCOPE"}
+    assert (await ours.put_account_setting(**scope, value="V1"))["value"] == "V1"
+    assert (await ours.get_account_setting(**scope))["value"] == "V1"
+    assert await theirs.refused("describe_images", **asked) == "AccessDeniedException"
+    assert (await theirs.get_account_setting(**scope))["value"] == "V2"
+    await ours.put_account_setting(**scope, value="V2")
+    assert (await theirs.describe_images(**asked))["imageDetails"]
+    assert await ours.refused("put_account_setting", **scope, value="V9") == "InvalidParameterException"
+    assert "V2, V1" in ours.message
+    assert await ours.refused("get_account_setting", name="NONE") == "InvalidParameterException"
+
+
 async def test_what_is_no_policy_is_refused(ours):
     await ours.create_repository(repositoryName="shop")
     assert await ours.refused("get_repository_policy", repositoryName="shop") == "RepositoryPolicyNotFoundException"

@@ -1,5 +1,6 @@
 """The ECR API: one class an area, all of one API."""
 
+from services.registry.api.account_settings import AccountSettingOperations
 from services.registry.api.archive import ArchiveOperations
 from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
@@ -25,6 +26,7 @@ class Ecr(
     ReplicationOperations,
     PullThroughOperations,
     TemplateOperations,
+    AccountSettingOperations,
 ):
     """The operations of ECR that exist here."""
 

@@ -10,7 +10,6 @@ from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.policies import Asker, Policies
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.scanning import Scanning
-from services.registry.handlers.settings import Settings
 from services.registry.handlers.templates import Prefixed
 from services.registry.ports import Upstream
 from services.shared.authorization import request_keys
@@ -30,7 +29,6 @@ class EcrOperations(AwsService):
         parts: RegistryParts,
         scanning: Scanning,
         lifecycle: Lifecycle,
-        settings: Settings,
         policies: Policies,
         replication: Replication,
         prefixed: Prefixed,
@@ -39,13 +37,12 @@ class EcrOperations(AwsService):
     ) -> None:
         self._scanning = scanning
         self._lifecycle = lifecycle
-        self._settings = settings
         self._policies = policies
         self._replication = replication
         self._prefixed = prefixed
         self._upstream = upstream
         self._clock = clock
-        self._repositories, self._images, self._blobs, self._access, _ = parts
+        self._repositories, self._images, self._blobs, self._access, _, self._settings = parts
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
         """The repository that a request names; it need not exist. Raises AccessDeniedException for another account's,

@@ -8,6 +8,7 @@ from services.registry.handlers.access import Access
 from services.registry.handlers.images import Images
 from services.registry.handlers.pull_through import PullThrough
 from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.settings import Settings
 from services.registry.ports import BlobStore
 
 
@@ -19,3 +20,4 @@ class RegistryParts(NamedTuple):
     blobs: BlobStore
     access: Access
     pull_through: PullThrough
+    settings: Settings

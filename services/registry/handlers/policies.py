@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from contracts.records.registry import Repository
 from services.registry.decisions.access import combined, read_registry_policy, read_repository_policy, said
+from services.registry.decisions.account_settings import scope_covers
 from services.registry.decisions.names import RepositoryId, parse_arn
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
@@ -59,7 +60,7 @@ class Policies:
     def require(self, asker: Asker, demand: Demand, repository: RepositoryId, keys: Keys) -> None:
         """Raises AccessDenied unless they may do this with the repository, which need not exist."""
         own = asker.account == repository.account
-        documents = self._documents(repository)
+        documents = self._documents(repository, demand.action)
         if own and not asker.session and (not documents or demand.action in OF_THE_OWNER):
             return
         verdict, by = self._verdict(asker, demand, own, documents, keys())
@@ -80,9 +81,10 @@ class Policies:
 
         return await self._repositories.change(repository, changed, "repository.policy_changed.v1")
 
-    def _documents(self, repository: RepositoryId) -> list[Document]:
+    def _documents(self, repository: RepositoryId, action: str) -> list[Document]:
         record = self._repositories.find(repository)
-        registry = self._settings.get(repository.account, repository.region).policy
+        settings = self._settings.get(repository.account, repository.region)
+        registry = settings.policy if scope_covers(settings.account_settings, action) else ""
         own = [read_repository_policy(record.policy)] if record is not None and record.policy else []
         return [*own, read_registry_policy(registry)] if registry else own
 

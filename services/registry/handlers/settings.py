@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from contracts.records.registry import REGISTRY_SETTINGS, RegistrySettings
+from services.registry.decisions.account_settings import MOUNTING, value_of
 from services.shared.state import Store
 
 
@@ -33,6 +34,18 @@ class Settings:
             return replace(old, replication=rules, replication_at=now)
 
         await self._change(account, region, changed, "registry.replication_changed.v1")
+
+    async def set_account_setting(self, account: str, region: str, name: str, value: str) -> None:
+        """Set one of the account's settings."""
+
+        def changed(old: RegistrySettings) -> RegistrySettings:
+            return replace(old, account_settings={**old.account_settings, name: value})
+
+        await self._change(account, region, changed, "registry.account_setting_changed.v1")
+
+    def mounts_blobs(self, account: str, region: str) -> bool:
+        """Whether pushes to the registry may take blobs from its other repositories."""
+        return value_of(self.get(account, region).account_settings, MOUNTING) == "ENABLED"
 
     async def change_exclusions(
         self, account: str, region: str, change: Callable[[dict[str, float]], dict[str, float]]

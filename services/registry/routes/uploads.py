@@ -69,7 +69,10 @@ async def cancel(visit: Visit) -> web.StreamResponse:
 
 
 async def _mounted(visit: Visit, digest: str, source: str | None) -> bool:
+    target = visit.repository
     if source is None or not valid_digest(digest):
+        return False
+    if not visit.parts.settings.mounts_blobs(target.account, target.region):
         return False
     found = locate(visit.request.headers.get("Host", ""), source)
     if not _may_mount(visit, found):
