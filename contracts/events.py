@@ -23,6 +23,7 @@ from contracts.records.registry import (
     PULL_THROUGH_RULE,
     REGISTRY_SETTINGS,
     REPOSITORY,
+    SIGNING_PROFILE,
 )
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import (
@@ -113,6 +114,8 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "image.pulled.v1",
         "image.archived.v1",
         "image.activated.v1",
+        "image.signed.v1",
+        "image.signing_failed.v1",
         "image.deleted.v1",
     ),
     IMAGE_TAG: ("tag.moved.v1", "tag.deleted.v1"),
@@ -122,7 +125,9 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "registry.pull_exclusions_changed.v1",
         "registry.replication_changed.v1",
         "registry.account_setting_changed.v1",
+        "registry.signing_changed.v1",
     ),
+    SIGNING_PROFILE: ("signing_profile.created.v1",),
     PULL_THROUGH_RULE: (
         "pull_through_rule.created.v1",
         "pull_through_rule.updated.v1",

@@ -48,6 +48,16 @@ class Descriptor(msgspec.Struct, kw_only=True, frozen=True):
     external: bool = False
 
 
+class Signing(msgspec.Struct, kw_only=True, frozen=True):
+    """That an image is to be signed with a profile (an ARN), as the rules said when it was pushed: done when there is
+    the digest of its `signature`, given up when there is a `failure_code`."""
+
+    profile: str
+    signature: str = ""
+    failure_code: str = ""
+    failure_reason: str = ""
+
+
 class Image(msgspec.Struct, kw_only=True, frozen=True):
     """A manifest in a repository, by its digest; its tags are records of their own.
 
@@ -57,7 +67,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
 
     `pulled_at` is when it was last pulled, as far as that is recorded (0: never); pulls are written down now and then,
     not one by one. An archived image can't be pulled; `archived_at` and `activated_at` are the last time of each. A
-    replica came by replication, and is not replicated again.
+    replica came by replication, and is not replicated again. `signings`: the profiles that it is to be signed with.
     """
 
     account: str
@@ -79,6 +89,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     archived_at: float = 0.0
     activated_at: float = 0.0
     replica: bool = False
+    signings: list[Signing] = []
 
 
 class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
@@ -93,11 +104,12 @@ class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
-    """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
-    wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
+    """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with
+    the wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
     `replication` are the rules of ReplicationConfiguration, set at `replication_at`: they hold for what is pushed
-    later. `pull_exclusions`: principals whose pulls are not recorded, and since when each is one.
-    `account_settings`: what PutAccountSetting set, by name."""
+    later. `pull_exclusions`: principals whose pulls are not recorded, and since when each is one. `signing` are the
+    rules of SigningConfiguration, None when there is no configuration. `account_settings`: what PutAccountSetting
+    set, by name."""
 
     account: str
     region: str
@@ -107,6 +119,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     replication: list[dict[str, Any]] = []
     replication_at: float = 0.0
     account_settings: dict[str, str] = {}
+    signing: list[dict[str, Any]] | None = None
 
 
 class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
@@ -143,6 +156,18 @@ class CreationTemplate(msgspec.Struct, kw_only=True, frozen=True):
     lifecycle: str = ""
 
 
+class SigningProfile(msgspec.Struct, kw_only=True, frozen=True):
+    """What stands for a signing profile of AWS Signer: a key of its own. `sealed_key` is the private key (PKCS #8),
+    sealed by the registry and base64, `certificate` what it is verified with: X.509, self-signed, DER, base64."""
+
+    account: str
+    region: str
+    name: str
+    created_at: float
+    sealed_key: str
+    certificate: str
+
+
 CONFIGS = frozenset(
     {
         "",
@@ -170,4 +195,6 @@ REGISTRY_SETTINGS = Kind("registry", "settings", RegistrySettings, ("account", "
 PULL_THROUGH_RULE = Kind("registry", "pull_through_rule", PullThroughRule, ("account", "region", "prefix"))
 CREATION_TEMPLATE = Kind("registry", "creation_template", CreationTemplate, ("account", "region", "prefix"))
 
-KINDS = (REPOSITORY, IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, PULL_THROUGH_RULE, CREATION_TEMPLATE)
+SIGNING_PROFILE = Kind("registry", "signing_profile", SigningProfile, ("account", "region", "name"))
+
+KINDS = (REPOSITORY, IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, PULL_THROUGH_RULE, CREATION_TEMPLATE, SIGNING_PROFILE)

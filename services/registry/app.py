@@ -12,9 +12,10 @@ from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import FileBlobStore, load_key
 from services.registry.adapters.logins import SecretLogins
 from services.registry.adapters.running import RunningTasks
+from services.registry.adapters.signing import SealedKeys
 from services.registry.adapters.upstream import HttpUpstream
 from services.registry.api import Ecr
-from services.registry.controllers import Cleaner, LifecycleController, PullWriter, ReplicationController
+from services.registry.controllers import Cleaner, ImageController, LifecycleController, PullWriter
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.access import Access
 from services.registry.handlers.cache import ManifestCache
@@ -28,6 +29,7 @@ from services.registry.handlers.replication import Replication
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.settings import Settings
+from services.registry.handlers.signing import ManagedSigning
 from services.registry.handlers.templates import Prefixed
 from services.registry.routes import Distribution
 from services.registry.settings import RegistrySettings
@@ -37,6 +39,7 @@ from services.shared.errors import AccessDenied
 from services.shared.keys import KeyRing
 from services.shared.managed_nodes import ManagedNodes
 from services.shared.runner import App, Host
+from services.shared.sealing import Vault
 from services.shared.state import Store
 
 
@@ -76,7 +79,9 @@ class RegistryApp(App):
         pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
         self._members = await ManagedNodes.open(host.bus)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
-        self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through, registries)
+        keys = SealedKeys(Vault.open(root / "signing.key"))
+        signing = ManagedSigning(self._store, keys, registries, policies, images, self._blobs, host.clock)
+        self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through, registries, signing)
         self._open_doors(policies, prefixed)
         await host.bus.serve(
             ISSUE_PULL_TOKEN,
@@ -102,9 +107,9 @@ class RegistryApp(App):
     def _open_doors(self, policies: Policies, prefixed: Prefixed) -> None:
         """Both APIs over the parts."""
         host, settings = self.host, self._settings
-        repositories, images, _, access, _, registries = self.parts
+        repositories, images, access = self.parts.repositories, self.parts.images, self.parts.access
         scanning = Scanning(host.bus, self._store, self.gates)
-        self._replication = Replication(repositories, images, self._blobs, registries, policies, prefixed)
+        self._replication = Replication(repositories, images, self._blobs, self.parts.settings, policies, prefixed)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
         self.aws_services = [
             Ecr(
@@ -136,8 +141,11 @@ class RegistryApp(App):
             self.lifecycle, self._store.table(REPOSITORY), host.clock, settings.lifecycle_delay_s
         )
         self._store.listen(rules.heard)
-        replication = ReplicationController(self._replication, self._store.table(IMAGE))
+        every, signing = self._store.table(IMAGE), self.parts.signing
+        replication = ImageController("replication", self._replication.targets, self._replication.replicate, every)
         self._store.listen(replication.heard)
+        signer = ImageController("signing", signing.pending, signing.sign, every)
+        self._store.listen(signer.heard)
         self._pulls = images.pulls
         writer = PullWriter(images.pulls, settings.pull_times_every_s)
         self._work = [
@@ -145,6 +153,7 @@ class RegistryApp(App):
             host.bus.spawn(rules.run(), "lifecycle"),
             host.bus.spawn(writer.run(), "pulls"),
             host.bus.spawn(replication.run(), "replication"),
+            host.bus.spawn(signer.run(), "signing"),
         ]
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:

@@ -180,6 +180,22 @@ class Upstream(Protocol):
         ...
 
 
+class CannotSign(Exception):
+    """A profile's key can't be used."""
+
+
+class SigningKeys(Protocol):
+    """Keys of signing profiles, which are named by their ARNs. A private key is never seen."""
+
+    def make(self, profile: str, now: float) -> tuple[bytes, bytes]:
+        """A new key, sealed, and its certificate (X.509, DER)."""
+        ...
+
+    def sign(self, profile: str, sealed: bytes, data: bytes) -> bytes:
+        """The signature of ES384 (RFC 7518, 3.4). Raises CannotSign."""
+        ...
+
+
 class RunningImages(Protocol):
     """Tells which images are in use."""
 

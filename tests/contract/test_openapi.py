@@ -86,7 +86,7 @@ def test_it_is_a_valid_openapi_3_1_document(service):
 
 def test_the_registrys_table_is_what_it_answers():
     told = {(route.method, route.handler) for route in REGISTRY_ROUTES}
-    assert told == {*HANDLERS, ("GET", "base"), ("GET", "layer")}
+    assert told == {*HANDLERS, ("GET", "base"), ("GET", "layer"), ("GET", "certificate")}
 
 
 def test_no_service_serves_what_is_in_no_table():

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from contracts.records.identity import ACCESS_KEY, ROLE, AccessKey, Role
+from contracts.records.identity import ACCESS_KEY, ROLE
 from contracts.records.registry import PULL_THROUGH_RULE
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.upstream import Source
@@ -17,14 +17,15 @@ from services.registry.ports import LoginFailed
 from services.shared.errors import AwsError
 from services.shared.state import Store
 from tests.builders.ecr import Boto
-from tests.builders.registry import ACCOUNT, REGION, SECRET, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
+from tests.builders.sessions import TOKEN as SESSION_TOKEN
+from tests.builders.sessions import a_session
 from tests.fakes.image_registry import ImageRegistry
 from tests.integration.test_identity_iam import door  # noqa: F401
 
 USER, TOKEN = "robot", "a-token-nobody-may-see"
 LOGIN = json.dumps({"username": USER, "accessToken": TOKEN})
 CACHED = RepositoryId(ACCOUNT, REGION, "hub/library/app")
-THEIR_KEY = "ASIADEPLOYERSESSION1"
 
 
 @pytest.fixture(params=[False, True], ids=["basic", "bearer"])
@@ -152,30 +153,9 @@ async def test_who_may_not_read_a_secret_makes_no_rule_that_sends_it_somewhere(
     registry, upstream, secret, nats_platform
 ):
     store = await Store.open(await nats_platform.bus("identity"), (ACCESS_KEY, ROLE))
-    role = Role(
-        account=ACCOUNT,
-        role_name="deployer",
-        role_id="AROADEPLOYER",
-        path="/",
-        arn=f"arn:aws:iam::{ACCOUNT}:role/deployer",
-        created_at=0.0,
-        trust="{}",
-        inline={"own": '{"Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}}'},
-    )
-    session = AccessKey(
-        access_key_id=THEIR_KEY,
-        secret=SECRET,
-        account=ACCOUNT,
-        principal_arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/deployer/ci",
-        user_id="AROADEPLOYER:ci",
-        created_at=0.0,
-        role="deployer",
-        session_token="token",
-    )
-    await store.put(ROLE, role, "role.created.v1")
-    await store.put(ACCESS_KEY, session, "access_key.created.v1")
-    await until(lambda: registry.app._keys.find(THEIR_KEY), 30)
-    boto = Boto(registry.port, THEIR_KEY, "token")
+    key = await a_session(store, "deployer", ["ecr:*"])
+    await until(lambda: registry.app._keys.find(key), 30)
+    boto = Boto(registry.port, key, SESSION_TOKEN)
     rule = {"ecrRepositoryPrefix": "mine", "upstreamRegistryUrl": upstream.host}
     code = await boto.refused("create_pull_through_cache_rule", **rule, credentialArn=secret)
     assert code == "UnableToAccessSecretException"

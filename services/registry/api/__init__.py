@@ -11,6 +11,7 @@ from services.registry.api.referrers import ReferrerOperations
 from services.registry.api.replication import ReplicationOperations
 from services.registry.api.repositories import RepositoryOperations
 from services.registry.api.scanning import ScanningOperations
+from services.registry.api.signing import SigningOperations
 from services.registry.api.templates import TemplateOperations
 
 
@@ -27,6 +28,7 @@ class Ecr(
     PullThroughOperations,
     TemplateOperations,
     AccountSettingOperations,
+    SigningOperations,
 ):
     """The operations of ECR that exist here."""
 

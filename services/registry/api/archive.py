@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contracts.aws import ecr
 from services.registry.api.base import EcrOperations
-from services.registry.decisions.names import valid_digest
 from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
 from services.shared.aws.context import RequestContext
@@ -22,14 +21,7 @@ class ArchiveOperations(EcrOperations):
     ) -> ecr.UpdateImageStorageClassResponse:
         """Archive an image, or bring it back: both are done when it is answered."""
         repository = self._existing(context, request.registry_id, request.repository_name)
-        digest, tag = request.image_id.image_digest, request.image_id.image_tag
-        if digest is None and tag is None:
-            raise errors.invalid_parameter("imageId", "it must have an imageDigest or an imageTag")
-        if digest is not None and not valid_digest(digest):
-            raise errors.invalid_parameter("imageId.imageDigest", f"'{digest}' is not an image digest")
-        found = self._images.find(repository, digest or tag or "")
-        if found is None or (tag is not None and self._images.tagged(repository, tag) != found.digest):
-            raise errors.image_not_found(repository, digest, tag)
+        found = self._named(repository, request.image_id)
         archive = request.target_storage_class == "ARCHIVE"
         if archive and self._images.indexes_of(repository, found.digest):
             raise AwsError(
@@ -38,11 +30,11 @@ class ArchiveOperations(EcrOperations):
             )
         image = await self._images.set_archived(repository, found.digest, archive)
         if image is None:
-            raise errors.image_not_found(repository, digest, tag)
+            raise errors.image_not_found(repository, found.digest, request.image_id.image_tag)
         return ecr.UpdateImageStorageClassResponse(
             registry_id=repository.account,
             repository_name=repository.name,
-            image_id=ecr.ImageIdentifier(image_digest=image.digest, image_tag=tag),
+            image_id=ecr.ImageIdentifier(image_digest=image.digest, image_tag=request.image_id.image_tag),
             image_status="ARCHIVED" if image.archived else "ACTIVE",
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contracts.aws import ecr
-from services.registry.decisions.names import RepositoryId, valid_repository
+from contracts.records.registry import Image
+from services.registry.decisions.names import RepositoryId, valid_digest, valid_repository
 from services.registry.handlers import errors
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
-from services.registry.handlers.policies import Asker, Policies
+from services.registry.handlers.policies import Policies, asker_of
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.templates import Prefixed
@@ -16,6 +17,7 @@ from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 from services.shared.clock import Clock
+from services.shared.errors import AwsError
 from services.shared.policies.demands import Demand
 
 
@@ -42,16 +44,16 @@ class EcrOperations(AwsService):
         self._prefixed = prefixed
         self._upstream = upstream
         self._clock = clock
-        self._repositories, self._images, self._blobs, self._access, _, self._settings = parts
+        self._repositories, self._images, self._blobs = parts.repositories, parts.images, parts.blobs
+        self._access, self._settings, self._signing = parts.access, parts.settings, parts.signing
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
         """The repository that a request names; it need not exist. Raises AccessDeniedException for another account's,
         unless its policies let the caller do this."""
         repository = RepositoryId(registry_id or context.account, context.region, name)
         if repository.account != context.account:
-            asker = Asker(context.account, context.principal_arn, context.access_key_id if context.session else "")
             demand = Demand(f"ecr:{context.operation}", repository.arn)
-            self._policies.require(asker, demand, repository, lambda: request_keys(context))
+            self._policies.require(asker_of(context), demand, repository, lambda: request_keys(context))
         if not valid_repository(name):
             raise errors.invalid_parameter("repositoryName", f"'{name}' is not a repository name")
         return repository
@@ -67,3 +69,16 @@ class EcrOperations(AwsService):
             repository = RepositoryId(registry_id or "", context.region, "*")
             raise errors.other_account(context.principal_arn, f"ecr:{context.operation}", repository)
         return context.account
+
+    def _named(self, repository: RepositoryId, wanted: ecr.ImageIdentifier) -> Image:
+        """The image that a request names. Raises InvalidParameterException, ImageNotFoundException."""
+        digest, tag = wanted.image_digest, wanted.image_tag
+        if digest is None and tag is None:
+            raise AwsError("InvalidParameterException", "Invalid request parameters: both tag and digest are null")
+        if digest is not None and not valid_digest(digest):
+            raise errors.invalid_parameter("imageId.imageDigest", f"'{digest}' is not an image digest")
+        image = self._images.find(repository, digest or tag or "")
+        named = self._images.tagged(repository, tag) if tag is not None else None
+        if image is None or (tag is not None and named != image.digest):
+            raise errors.image_not_found(repository, digest, tag)
+        return image

@@ -13,6 +13,8 @@ from services.registry.decisions.names import RepositoryId, valid_digest, valid_
 from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
 from services.registry.handlers.images import ImageReferenced, as_aws_error
+from services.registry.handlers.policies import asker_of
+from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -45,6 +47,7 @@ class ImageOperations(EcrOperations):
                 tag=tag,
                 digest=request.image_digest,
                 strict=True,
+                signings=self._signing.wanted(repository, asker_of(context), lambda: request_keys(context)),
             )
         except ManifestInvalid as error:
             raise as_aws_error(error) from None

@@ -44,13 +44,10 @@ class ReplicationOperations(EcrOperations):
     ) -> ecr.DescribeImageReplicationStatusResponse:
         """How far an image is on its way to each destination: whether it is there, not what was once noted."""
         repository = self._existing(context, request.registry_id, request.repository_name)
-        digest, tag = request.image_id.image_digest, request.image_id.image_tag
-        image = self._images.find(repository, digest or tag or "")
-        if image is None or (tag is not None and self._images.tagged(repository, tag) != image.digest):
-            raise errors.image_not_found(repository, digest, tag)
+        image = self._named(repository, request.image_id)
         return ecr.DescribeImageReplicationStatusResponse(
             repository_name=repository.name,
-            image_id=ecr.ImageIdentifier(image_digest=image.digest, image_tag=tag),
+            image_id=ecr.ImageIdentifier(image_digest=image.digest, image_tag=request.image_id.image_tag),
             replication_statuses=[
                 ecr.ImageReplicationStatus(
                     region=target.region, registry_id=target.account, status=status, failure_code=why or None

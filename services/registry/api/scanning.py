@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from contracts.aws import ecr
-from contracts.records.registry import Image
 from contracts.rpc.scanner import Finding
 from services.registry.api.base import EcrOperations
-from services.registry.decisions.names import RepositoryId, valid_digest
+from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.scanning import BadRules, applied, check_rules, scans_on_push
 from services.registry.handlers import errors
 from services.shared.aws.context import RequestContext
@@ -25,7 +24,7 @@ class ScanningOperations(EcrOperations):
     ) -> ecr.StartImageScanResponse:
         """Scan an image, once a day."""
         repository = self._existing(context, request.registry_id, request.repository_name)
-        image = self._scanned(repository, request.image_id)
+        image = self._named(repository, request.image_id)
         started = await self._scanning.start(image, self._repositories.get(repository))
         return ecr.StartImageScanResponse(
             registry_id=repository.account,
@@ -39,7 +38,7 @@ class ScanningOperations(EcrOperations):
     ) -> ecr.DescribeImageScanFindingsResponse:
         """What the newest scan of an image found, the worst first, in pages."""
         repository = self._existing(context, request.registry_id, request.repository_name)
-        image = self._scanned(repository, request.image_id)
+        image = self._named(repository, request.image_id)
         try:
             found = await self._scanning.findings(image, request.max_results or PAGE, request.next_token or "")
         except AwsError as error:
@@ -135,18 +134,6 @@ class ScanningOperations(EcrOperations):
                 )
             )
         return ecr.BatchGetRepositoryScanningConfigurationResponse(scanning_configurations=found, failures=failures)
-
-    def _scanned(self, repository: RepositoryId, wanted: ecr.ImageIdentifier) -> Image:
-        digest, tag = wanted.image_digest, wanted.image_tag
-        if digest is None and tag is None:
-            raise AwsError("InvalidParameterException", "Invalid request parameters: both tag and digest are null")
-        if digest is not None and not valid_digest(digest):
-            raise errors.invalid_parameter("imageId.imageDigest", f"'{digest}' is not an image digest")
-        image = self._images.find(repository, digest or tag or "")
-        named = self._images.tagged(repository, tag) if tag is not None else None
-        if image is None or (tag is not None and named != image.digest):
-            raise errors.image_not_found(repository, digest, tag)
-        return image
 
 
 def _shown(finding: Finding) -> ecr.ImageScanFinding:

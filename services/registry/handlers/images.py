@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 from msgspec.structs import replace
 
-from contracts.records.registry import IMAGE, IMAGE_TAG, Image, ImageTag
+from contracts.records.registry import IMAGE, IMAGE_TAG, Image, ImageTag, Signing
 from services.registry.decisions.manifests import Manifest, ManifestInvalid, read_manifest
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.tags import is_immutable
@@ -115,12 +116,14 @@ class Images:
         strict: bool = False,
         replica: bool = False,
         partial: bool = False,
+        signings: Sequence[Signing] = (),
     ) -> Image:
         """Take a manifest in; with a tag, let the tag name it.
 
         All that it names must be in the repository already. `digest` is what it was announced as. `strict`: a push
         that changes nothing is ImageAlreadyExistsException (PutImage), else it is fine. `partial`: an index whose
-        manifests come later, when they are asked for. Raises AwsError, ManifestInvalid.
+        manifests come later, when they are asked for. `signings`: what a new image is to be signed with; what refers to
+        another one is not signed. Raises AwsError, ManifestInvalid.
         """
         actual = "sha256:" + sha256(data).hexdigest()
         if digest is not None and digest != actual:
@@ -134,7 +137,7 @@ class Images:
                 raise errors.tag_exists(repository, tag)
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)
-            image = known or await self._add(repository, actual, data, manifest, replica, partial)
+            image = known or await self._add(repository, actual, data, manifest, replica, partial, signings)
             if image.archived:
                 image = await self._set_archived(repository, actual, False, None) or image
             if tag and named != actual:
@@ -149,6 +152,7 @@ class Images:
         manifest: Manifest,
         replica: bool,
         partial: bool,
+        signings: Sequence[Signing],
     ) -> Image:
         await self._check_blobs(repository, manifest)
         children = self._children(repository, manifest, partial)
@@ -172,6 +176,7 @@ class Images:
             artifact_type=manifest.artifact_type,
             annotations=manifest.annotations,
             replica=replica,
+            signings=[] if manifest.subject else list(signings),
         )
         self._cache.put(digest, data)
         written = await self._store.update(

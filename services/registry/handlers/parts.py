@@ -9,6 +9,7 @@ from services.registry.handlers.images import Images
 from services.registry.handlers.pull_through import PullThrough
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
+from services.registry.handlers.signing import ManagedSigning
 from services.registry.ports import BlobStore
 
 
@@ -21,3 +22,4 @@ class RegistryParts(NamedTuple):
     access: Access
     pull_through: PullThrough
     settings: Settings
+    signing: ManagedSigning

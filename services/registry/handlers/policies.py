@@ -9,14 +9,20 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.records.registry import Repository
-from services.registry.decisions.access import combined, read_registry_policy, read_repository_policy, said
+from services.registry.decisions.access import (
+    RESOURCE_BASED,
+    combined,
+    read_registry_policy,
+    read_repository_policy,
+    said,
+)
 from services.registry.decisions.account_settings import scope_covers
 from services.registry.decisions.names import RepositoryId, parse_arn
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
 from services.shared.authorization import Authorization, denied, request_keys
 from services.shared.aws.context import RequestContext
-from services.shared.policies import ALLOW, Document, Question
+from services.shared.policies import ALLOW, IMPLICIT_DENY, Document, Question
 from services.shared.policies.demands import Demand, Place, demands
 
 Keys = Callable[[], dict[str, tuple[str, ...]]]
@@ -33,6 +39,11 @@ class Asker(msgspec.Struct, frozen=True):
     session: str = ""
 
 
+def asker_of(context: RequestContext) -> Asker:
+    """Who sent a request to the ECR API."""
+    return Asker(context.account, context.principal_arn, context.access_key_id if context.session else "")
+
+
 class Policies:
     """Judges whoever comes to a repository, with the caller's own policies and with the repository's."""
 
@@ -43,7 +54,7 @@ class Policies:
 
     async def check(self, context: RequestContext, request: Any) -> None:
         """The guard of the ECR API. Raises AccessDenied."""
-        asker = Asker(context.account, context.principal_arn, context.access_key_id if context.session else "")
+        asker = asker_of(context)
         for demand in demands(context.api, context.operation, request, Place(context.account, context.region)):
             repository = parse_arn(demand.resource)
             if repository is not None:
@@ -51,11 +62,16 @@ class Policies:
             else:
                 self.require_of(context, demand)
 
+    def require_own(self, asker: Asker, demand: Demand, owner: str, keys: Keys) -> None:
+        """Raises AccessDenied unless they may do it with what is their own account's, by their own policies alone."""
+        if asker.account != owner:
+            raise denied(asker.principal, demand, IMPLICIT_DENY, RESOURCE_BASED)
+        if asker.session:
+            self._authorization.require(asker.session, asker.principal, demand, keys())
+
     def require_of(self, context: RequestContext, demand: Demand) -> None:
         """Raises AccessDenied unless who sent this request may do it, by their own policies alone."""
-        if context.session:
-            keys = request_keys(context)
-            self._authorization.require(context.access_key_id, context.principal_arn, demand, keys)
+        self.require_own(asker_of(context), demand, context.account, lambda: request_keys(context))
 
     def require(self, asker: Asker, demand: Demand, repository: RepositoryId, keys: Keys) -> None:
         """Raises AccessDenied unless they may do this with the repository, which need not exist."""

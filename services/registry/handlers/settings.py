@@ -35,6 +35,10 @@ class Settings:
 
         await self._change(account, region, changed, "registry.replication_changed.v1")
 
+    async def set_signing(self, account: str, region: str, rules: list[dict[str, Any]] | None) -> None:
+        """Set the rules of signing, or with None take the configuration away."""
+        await self._change(account, region, lambda old: replace(old, signing=rules), "registry.signing_changed.v1")
+
     async def set_account_setting(self, account: str, region: str, name: str, value: str) -> None:
         """Set one of the account's settings."""
 

@@ -15,10 +15,12 @@ import structlog
 from aiohttp import web
 
 from services.registry.decisions.names import RepositoryId, Target, locate, parse_path, valid_digest, valid_repository
+from services.registry.decisions.signing import Profile
 from services.registry.decisions.tokens import Token
 from services.registry.handlers import errors
 from services.registry.handlers.access import LAYERS_PATH
 from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.signing import PROFILES_PATH
 from services.registry.routes import blobs, manifests, uploads
 from services.registry.routes.errors import HEADERS, OciError, as_oci, error_response
 from services.registry.routes.traces import Client, PushTraces
@@ -47,6 +49,7 @@ class Distribution:
             web.route("*", "/v2", self.handle),
             web.route("*", r"/v2/{path:[\s\S]*}", self.handle),
             web.get(LAYERS_PATH + "/{digest}", self.layer),
+            web.get(PROFILES_PATH + "/{account}/{region}/{name}", self.certificate),
         ]
 
     def close(self) -> None:
@@ -145,6 +148,13 @@ class Distribution:
         if await self._parts.blobs.find(repository, digest) is None:
             return error_response(OciError("BLOB_UNKNOWN", f"blob unknown to registry: {digest}"))
         return blobs.blob_response(self._parts.blobs.path(repository, digest), digest)
+
+    async def certificate(self, request: web.Request) -> web.StreamResponse:
+        """The certificate of a signing profile, to be trusted by who verifies signatures."""
+        found = self._parts.signing.certificate(Profile(**request.match_info))
+        if found is None:
+            return error_response(OciError("UNSUPPORTED", "there is no such signing profile", status=404))
+        return web.Response(text=found, content_type="application/x-pem-file")
 
 
 def _base(request: web.Request) -> web.Response:

@@ -69,6 +69,7 @@ async def put_manifest(visit: Visit) -> web.StreamResponse:
         visit.request.headers.get("Content-Type", ""),
         tag=None if by_digest else reference,
         digest=reference if by_digest else None,
+        signings=visit.parts.signing.wanted(visit.repository, visit.asker(), visit.keys),
     )
     return visit.answer(
         201,

@@ -121,4 +121,15 @@ ROUTES = (
         media=BYTES,
         problem=OciProblems,
     ),
+    Route(
+        "GET",
+        "/signing-profiles/{account}/{region}/{name}",
+        "certificate",
+        None,
+        "The certificate of a signing profile (PEM), to be trusted by who verifies signatures.",
+        (),
+        {404: "there is no such profile"},
+        media="application/x-pem-file",
+        problem=OciProblems,
+    ),
 )

@@ -9,6 +9,7 @@ from aiohttp.client_exceptions import ClientPayloadError
 from services.registry.decisions.names import RepositoryId, valid_digest
 from services.registry.decisions.tokens import Token
 from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.policies import Asker
 from services.registry.routes.errors import HEADERS, OciError
 from services.shared.authorization import door_keys
 
@@ -30,6 +31,10 @@ class Visit(msgspec.Struct, frozen=True):
     def require(self, action: str) -> None:
         """Raises AccessDenied unless who asks may do this with the repository."""
         self.parts.access.require(self.token, action, self.repository, self.keys)
+
+    def asker(self) -> Asker:
+        """Who asks."""
+        return Asker(self.token.account, self.token.principal, self.token.session)
 
     def keys(self) -> dict[str, tuple[str, ...]]:
         """The condition keys of the request."""

@@ -1,14 +1,14 @@
-"""Replicates what was pushed: at once, and at the start what was left."""
+"""Works on what was pushed, replicating or signing it: at once, and at the start on what was left."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from contracts.records.registry import IMAGE, IMAGE_TAG, Image
 from services.registry.decisions.names import RepositoryId
-from services.registry.handlers.replication import Replication
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, Conflict, Table
 
@@ -17,11 +17,20 @@ log = structlog.get_logger()
 RETRY_S = 2.0
 
 
-class ReplicationController:
-    """`heard` is a listener of the store; `run` works until cancelled. Without rules there is never anything to do."""
+class ImageController:
+    """`heard` is a listener of the store; `run` works until cancelled. `wanted` tells whether there is anything to do
+    with an image, `work` does it, and is called again when it raises StateUnavailable or Conflict."""
 
-    def __init__(self, replication: Replication, images: Table[Image]) -> None:
-        self._replication = replication
+    def __init__(
+        self,
+        what: str,
+        wanted: Callable[[RepositoryId, Image], object],
+        work: Callable[[RepositoryId, str], Awaitable[None]],
+        images: Table[Image],
+    ) -> None:
+        self._what = what
+        self._wanted = wanted
+        self._work = work
         self._images = images
         self._marked: dict[tuple[RepositoryId, str], None] = {}
         self._wake = asyncio.Event()
@@ -36,7 +45,7 @@ class ReplicationController:
 
     def _mark(self, image: Image) -> None:
         repository = RepositoryId(image.account, image.region, image.repository)
-        if self._replication.targets(repository, image):
+        if self._wanted(repository, image):
             self._marked[repository, image.digest] = None
             self._wake.set()
 
@@ -51,9 +60,9 @@ class ReplicationController:
                 repository, digest = next(iter(self._marked))
                 del self._marked[repository, digest]
                 try:
-                    await self._replication.replicate(repository, digest)
+                    await self._work(repository, digest)
                 except (StateUnavailable, Conflict):
                     self._marked[repository, digest] = None
                     await asyncio.sleep(RETRY_S)  # NATS is away: there is no event for "try again"
                 except Exception:
-                    log.exception("replication.broken", repository=repository.name, image=digest)
+                    log.exception(f"{self._what}.broken", repository=repository.name, image=digest)
