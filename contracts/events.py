@@ -17,6 +17,8 @@ from contracts.records.events import WEBHOOK
 from contracts.records.identity import ACCESS_KEY, ACTIVATION, MANAGED_NODE, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
 from contracts.records.registry import (
+    BACKFILL,
+    BACKFILL_RESULT,
     CREATION_TEMPLATE,
     IMAGE,
     IMAGE_TAG,
@@ -127,6 +129,14 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "registry.account_setting_changed.v1",
         "registry.signing_changed.v1",
     ),
+    BACKFILL: (
+        "backfill.started.v1",
+        "backfill.prepared.v1",
+        "backfill.stopping.v1",
+        "backfill.ended.v1",
+        "backfill.forgotten.v1",
+    ),
+    BACKFILL_RESULT: ("backfill_result.recorded.v1", "backfill_result.forgotten.v1"),
     SIGNING_PROFILE: ("signing_profile.created.v1",),
     PULL_THROUGH_RULE: (
         "pull_through_rule.created.v1",

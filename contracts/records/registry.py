@@ -122,6 +122,34 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     signing: list[dict[str, Any]] | None = None
 
 
+class Backfill(msgspec.Struct, kw_only=True, frozen=True):
+    """A replication backfill: what was pushed before `started_at` is brought to the destination. `status` is in ECR's
+    words; `total` how many replications it was found to be, an image and a tag being one; -1 until that is known."""
+
+    account: str
+    region: str
+    id: str
+    to_account: str
+    to_region: str
+    started_at: float
+    status: str = "PREPARING"
+    failure_code: str = ""
+    total: int = -1
+    ended_at: float = 0.0
+
+
+class BackfillResult(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of one image in a backfill: the code of the failure by tag, empty for one that was replicated. An
+    image without tags has one entry, of the empty tag."""
+
+    account: str
+    region: str
+    backfill: str
+    repository: str
+    digest: str
+    outcomes: dict[str, str]
+
+
 class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
     """Repositories `<prefix>/…` of a registry are a cache of another registry. `upstream` is its host (and port),
     `upstream_name` its name among those that ECR has names for, if any. What follows the prefix is looked for there
@@ -197,4 +225,19 @@ CREATION_TEMPLATE = Kind("registry", "creation_template", CreationTemplate, ("ac
 
 SIGNING_PROFILE = Kind("registry", "signing_profile", SigningProfile, ("account", "region", "name"))
 
-KINDS = (REPOSITORY, IMAGE, IMAGE_TAG, REGISTRY_SETTINGS, PULL_THROUGH_RULE, CREATION_TEMPLATE, SIGNING_PROFILE)
+BACKFILL = Kind("registry", "backfill", Backfill, ("account", "region", "id"))
+BACKFILL_RESULT = Kind(
+    "registry", "backfill_result", BackfillResult, ("account", "region", "backfill", "repository", "digest")
+)
+
+KINDS = (
+    REPOSITORY,
+    IMAGE,
+    IMAGE_TAG,
+    REGISTRY_SETTINGS,
+    PULL_THROUGH_RULE,
+    CREATION_TEMPLATE,
+    SIGNING_PROFILE,
+    BACKFILL,
+    BACKFILL_RESULT,
+)

@@ -15,9 +15,10 @@ from services.registry.adapters.running import RunningTasks
 from services.registry.adapters.signing import SealedKeys
 from services.registry.adapters.upstream import HttpUpstream
 from services.registry.api import Ecr
-from services.registry.controllers import Cleaner, ImageController, LifecycleController, PullWriter
+from services.registry.controllers import BackfillController, Cleaner, ImageController, LifecycleController, PullWriter
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.access import Access
+from services.registry.handlers.backfills import Backfills
 from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.gates import Gates
 from services.registry.handlers.images import Images
@@ -110,6 +111,7 @@ class RegistryApp(App):
         repositories, images, access = self.parts.repositories, self.parts.images, self.parts.access
         scanning = Scanning(host.bus, self._store, self.gates)
         self._replication = Replication(repositories, images, self._blobs, self.parts.settings, policies, prefixed)
+        self._backfills = Backfills(self._store, self.parts.settings, images, self._replication, host.clock)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
         self.aws_services = [
             Ecr(
@@ -118,6 +120,7 @@ class RegistryApp(App):
                 self.lifecycle,
                 policies,
                 self._replication,
+                self._backfills,
                 prefixed,
                 self._upstream,
                 host.clock,
@@ -146,6 +149,8 @@ class RegistryApp(App):
         self._store.listen(replication.heard)
         signer = ImageController("signing", signing.pending, signing.sign, every)
         self._store.listen(signer.heard)
+        backfills = BackfillController(self._backfills)
+        self._store.listen(backfills.heard)
         self._pulls = images.pulls
         writer = PullWriter(images.pulls, settings.pull_times_every_s)
         self._work = [
@@ -154,6 +159,7 @@ class RegistryApp(App):
             host.bus.spawn(writer.run(), "pulls"),
             host.bus.spawn(replication.run(), "replication"),
             host.bus.spawn(signer.run(), "signing"),
+            host.bus.spawn(backfills.run(), "backfills"),
         ]
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:

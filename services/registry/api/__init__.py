@@ -2,6 +2,7 @@
 
 from services.registry.api.account_settings import AccountSettingOperations
 from services.registry.api.archive import ArchiveOperations
+from services.registry.api.backfills import BackfillOperations
 from services.registry.api.images import ImageOperations
 from services.registry.api.layers import LayerOperations
 from services.registry.api.lifecycle import LifecycleOperations
@@ -29,6 +30,7 @@ class Ecr(
     TemplateOperations,
     AccountSettingOperations,
     SigningOperations,
+    BackfillOperations,
 ):
     """The operations of ECR that exist here."""
 

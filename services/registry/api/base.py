@@ -6,6 +6,7 @@ from contracts.aws import ecr
 from contracts.records.registry import Image
 from services.registry.decisions.names import RepositoryId, valid_digest, valid_repository
 from services.registry.handlers import errors
+from services.registry.handlers.backfills import Backfills
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.policies import Policies, asker_of
@@ -33,6 +34,7 @@ class EcrOperations(AwsService):
         lifecycle: Lifecycle,
         policies: Policies,
         replication: Replication,
+        backfills: Backfills,
         prefixed: Prefixed,
         upstream: Upstream,
         clock: Clock,
@@ -41,6 +43,7 @@ class EcrOperations(AwsService):
         self._lifecycle = lifecycle
         self._policies = policies
         self._replication = replication
+        self._backfills = backfills
         self._prefixed = prefixed
         self._upstream = upstream
         self._clock = clock

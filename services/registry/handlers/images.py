@@ -72,6 +72,10 @@ class Images:
         """All images of a repository, in no order."""
         return self._images.records(*_key(repository))
 
+    def of_registry(self, account: str, region: str) -> list[Image]:
+        """All images of an account in a region, in no order."""
+        return self._images.records(account, region)
+
     def tags(self, repository: RepositoryId) -> dict[str, list[str]]:
         """The tags of each tagged image, by digest, sorted."""
         key = _key(repository)

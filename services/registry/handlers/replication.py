@@ -41,7 +41,8 @@ class Replication:
         self._failed: dict[tuple[RepositoryId, str], str] = {}
 
     def targets(self, repository: RepositoryId, image: Image) -> list[RepositoryId]:
-        """Where an image is to be. Nowhere, if it was pushed before the rules were set, or is a replica itself."""
+        """Where an image is to be. Nowhere, if it was pushed before the rules were set, or is a replica itself: what a
+        backfill brings is where it then is."""
         settings = self._settings.get(repository.account, repository.region)
         if not settings.replication or image.replica or image.pushed_at < settings.replication_at:
             return []
@@ -70,26 +71,44 @@ class Replication:
                     self._failed[target, digest] = error.code
                     log.warning("replication.failed", target=target.arn, image=digest, error=error.message)
 
+    async def bring(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str | None) -> str:
+        """Bring one image under one tag; the code of what is in the way, empty when it is there. Raises
+        StateUnavailable."""
+        with telemetry.span("registry.replicate", repository=source.name, region=target.region):
+            try:
+                await self._make(source, target)
+                if not await self._copy(source, target, digest, tag):
+                    return "ImageNotFoundException"
+            except AwsError as error:
+                if error.status == 503:
+                    raise
+                log.warning("replication.failed", target=target.arn, image=digest, error=error.message)
+                return error.code
+        return ""
+
     async def _bring(self, source: RepositoryId, target: RepositoryId, digest: str) -> None:
+        await self._make(source, target)
+        await self._copy(source, target, digest)
+        for tag in self._images.tags_of(source, digest):
+            await self._copy(source, target, digest, tag)
+
+    async def _make(self, source: RepositoryId, target: RepositoryId) -> None:
         if source.account != target.account:
             self._require(source, target, "ecr:ReplicateImage")
         if self._repositories.find(target) is None:
             if source.account != target.account:
                 self._require(source, target, "ecr:CreateRepository")
             await create_by_template(self._repositories, self._prefixed, target, "REPLICATION")
-        await self._copy(source, target, digest)
-        for tag in self._images.tags_of(source, digest):
-            await self._copy(source, target, digest, tag)
 
     def _require(self, source: RepositoryId, target: RepositoryId, action: str) -> None:
         asker = Asker(source.account, f"arn:aws:iam::{source.account}:root")
         self._policies.require(asker, Demand(action, target.arn), target, dict)
 
-    async def _copy(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str | None = None) -> None:
-        """One manifest, what it is made of first."""
+    async def _copy(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str | None = None) -> bool:
+        """One manifest, what it is made of first; whether there is such an image."""
         image = self._images.find(source, digest)
         if image is None:
-            return
+            return False
         for child in image.manifests:
             await self._copy(source, target, child.digest)
         for blob in [*image.layers, *([image.config] if image.config else [])]:
@@ -97,3 +116,4 @@ class Replication:
                 await self._blobs.mount(source, target, blob.digest)
         data = await self._images.manifest(source, digest)
         await self._images.push(target, data, image.media_type, tag=tag, digest=digest, replica=True)
+        return True

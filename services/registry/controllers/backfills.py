@@ -1,0 +1,52 @@
+"""Works on replication backfills: when one is started, and at the start on what was left."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from contracts.records.registry import BACKFILL, Backfill
+from services.registry.handlers.backfills import Backfills
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Conflict
+
+log = structlog.get_logger()
+
+RETRY_S = 2.0
+
+
+class BackfillController:
+    """`heard` is a listener of the store; `run` works until cancelled, on one backfill at a time."""
+
+    def __init__(self, backfills: Backfills) -> None:
+        self._backfills = backfills
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def heard(self, change: Change) -> None:
+        """One was started or is to stop."""
+        if change.kind is BACKFILL:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Work on what there is."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._backfills.forget()
+                for backfill in self._backfills.pending():
+                    await self._work(backfill)
+            except (StateUnavailable, Conflict):
+                self._wake.set()
+                await asyncio.sleep(RETRY_S)  # NATS is away: there is no event for "try again"
+
+    async def _work(self, backfill: Backfill) -> None:
+        try:
+            await self._backfills.work(backfill)
+        except (StateUnavailable, Conflict):
+            raise
+        except Exception:
+            log.exception("backfill.broken", backfill=backfill.id)
+            await self._backfills.end(backfill, "ServerException")
