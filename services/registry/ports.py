@@ -141,8 +141,8 @@ class UpstreamFailed(Exception):
 
 
 class LoginFailed(UpstreamFailed):
-    """The secret with a registry's login can't be read. `code` is ECR's error for it, empty when there is none: what
-    it holds is no login."""
+    """Another registry wants a login that is not to be had, or refused it: that is for the rule's owner to mend. `code`
+    is ECR's error for a secret that can't be read, else empty."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)

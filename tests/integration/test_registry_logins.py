@@ -7,12 +7,15 @@ import os
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
 from contracts.records.identity import ACCESS_KEY, ROLE
 from contracts.records.registry import PULL_THROUGH_RULE
+from services.registry.adapters.upstream import HttpUpstream
 from services.registry.decisions.names import RepositoryId
-from services.registry.decisions.upstream import Source
+from services.registry.decisions.upstream import Login, Source
 from services.registry.ports import LoginFailed
 from services.shared.errors import AwsError
 from services.shared.state import Store
@@ -92,7 +95,7 @@ async def test_a_login_that_the_upstream_refuses_is_told_and_a_new_one_is_used_a
     with capture_logs() as logs:
         why, answer = await failure(registry), await pull(registry, "1")
     assert f"answered 401 to the login in {secret}" in why
-    assert answer.said == (503, "UNAVAILABLE")
+    assert answer.said == (403, "DENIED")
     assert f"answered 401 to the login in {secret}" in answer.body.decode()
     assert TOKEN not in f"{logs}{why}{answer.body}"
     assert registry.parts.repositories.find(CACHED) is None
@@ -110,7 +113,7 @@ async def test_a_secret_that_holds_no_login_is_told(registry, upstream, secret, 
     expected = f"The secret {secret} is no JSON object with a username and an accessToken"
     assert await failure(registry) == expected
     answer = await pull(registry, "1")
-    assert (answer.status, expected in answer.body.decode(), text in answer.body.decode()) == (503, True, False)
+    assert (answer.status, expected in answer.body.decode(), text in answer.body.decode()) == (403, True, False)
 
 
 async def test_a_secret_that_is_gone_is_told_and_what_is_cached_is_served(registry, upstream, secret, secrets):
@@ -124,7 +127,7 @@ async def test_a_secret_that_is_gone_is_told_and_what_is_cached_is_served(regist
     registry.app._upstream._tokens.clear()  # as a token that has ended
     upstream.push("library/other", "1", image)
     answer = await registry.ask("GET", "hub/library/other/manifests/1")
-    assert (answer.status, expected in answer.body.decode()) == (503, True)
+    assert (answer.status, expected in answer.body.decode()) == (403, True)
     assert (await pull(registry, "1")).body == image.manifest
 
 
@@ -162,3 +165,40 @@ async def test_who_may_not_read_a_secret_makes_no_rule_that_sends_it_somewhere(
     assert f"not authorized to perform: secretsmanager:GetSecretValue on resource: {secret}" in boto.message
     await boto.create_pull_through_cache_rule(**rule)
     await store.close()
+
+
+async def test_a_login_does_not_follow_a_redirect_to_another_place():
+    """Registries send who wants a blob to where it lies."""
+    seen: list[str | None] = []
+
+    async def place(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response(body=b"data")
+
+    async def front(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != Login(USER, TOKEN).basic:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+        return web.Response(status=307, headers={"Location": f"http://localhost:{there.port}/data"})
+
+    class Known:
+        async def of(self, credential_arn: str) -> Login:
+            return Login(USER, TOKEN)
+
+    there, here = TestServer(application(place)), TestServer(application(front))
+    await there.start_server()
+    await here.start_server()
+    upstream = HttpUpstream(Known())
+    try:
+        async with upstream.blob(Source(f"127.0.0.1:{here.port}", "arn"), "app", "sha256:x") as (_, chunks):
+            assert b"".join([chunk async for chunk in chunks]) == b"data"
+    finally:
+        await upstream.close()
+        await there.close()
+        await here.close()
+    assert seen == [None]
+
+
+def application(handler) -> web.Application:
+    made = web.Application()
+    made.router.add_get("/{path:.*}", handler)
+    return made

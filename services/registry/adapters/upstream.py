@@ -11,7 +11,7 @@ import msgspec
 
 from services.registry.decisions.manifests import MAX_MANIFEST
 from services.registry.decisions.upstream import Source, base_url, may_have_login
-from services.registry.ports import Logins, UpstreamFailed
+from services.registry.ports import LoginFailed, Logins, UpstreamFailed
 
 ACCEPT = ", ".join(
     (
@@ -101,7 +101,7 @@ class HttpUpstream:
             return (await self._logins.of(source.credential_arn)).basic
         said = dict(_PART.findall(challenge))
         if scheme != "bearer" or not said.get("realm", "").startswith(("https://", "http://")):
-            raise UpstreamFailed(f"{source.host} wants a login")
+            raise LoginFailed(f"{source.host} wants a login")
         token = self._tokens[source, name] = await self._token(said, source, name)
         return f"Bearer {token}"
 
@@ -113,14 +113,14 @@ class HttpUpstream:
         headers = {}
         if source.credential_arn:
             if not may_have_login(source, said["realm"]):
-                raise UpstreamFailed(f"{source.host} wants its login sent in clear, to {said['realm']}")
+                raise LoginFailed(f"{source.host} wants its login sent in clear, to {said['realm']}")
             headers["Authorization"] = (await self._logins.of(source.credential_arn)).basic
         assert self._session is not None
         async with self._session.get(said["realm"], params=query, headers=headers) as response:
             if response.status != 200 and source.credential_arn:
                 raise _refused(source, f"the token service of {source.host}", response.status)
             if response.status != 200:
-                raise UpstreamFailed(f"{source.host} gives no token without a login")
+                raise LoginFailed(f"{source.host} gives no token without a login")
             try:
                 body = msgspec.json.decode(await response.content.read(65536), type=dict[str, msgspec.Raw])
                 return msgspec.json.decode(body.get("token") or body["access_token"], type=str)
@@ -128,5 +128,5 @@ class HttpUpstream:
                 raise UpstreamFailed(f"{source.host} gives no token that can be read") from error
 
 
-def _refused(source: Source, who: str, status: int) -> UpstreamFailed:
-    return UpstreamFailed(f"{who} answered {status} to the login in {source.credential_arn}")
+def _refused(source: Source, who: str, status: int) -> LoginFailed:
+    return LoginFailed(f"{who} answered {status} to the login in {source.credential_arn}")

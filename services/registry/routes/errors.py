@@ -10,7 +10,15 @@ from aiohttp import web
 
 from services.registry.decisions.manifests import ManifestInvalid
 from services.registry.handlers.images import ImageReferenced
-from services.registry.ports import StorageFull, UploadTaken, UploadUnknown, UpstreamFailed, WrongDigest, WrongOffset
+from services.registry.ports import (
+    LoginFailed,
+    StorageFull,
+    UploadTaken,
+    UploadUnknown,
+    UpstreamFailed,
+    WrongDigest,
+    WrongOffset,
+)
 from services.shared.bus import Conflict
 from services.shared.errors import AwsError, StateUnavailable
 
@@ -70,6 +78,8 @@ def as_oci(error: Exception) -> OciError | None:
         return OciError(_OF_AWS.get(error.code, "MANIFEST_INVALID"), error.message)
     if isinstance(error, WrongDigest):
         return OciError("DIGEST_INVALID", f"provided digest did not match uploaded content: {error}")
+    if isinstance(error, LoginFailed):  # clients show the message of a 403, and of a 503 none
+        return OciError("DENIED", f"the upstream registry: {error}")
     if isinstance(error, UpstreamFailed):
         return OciError("MANIFEST_UNKNOWN" if error.unknown else "UNAVAILABLE", f"the upstream registry: {error}")
     if isinstance(error, WrongOffset):
