@@ -195,6 +195,10 @@ class SigningKeys(Protocol):
         """The signature of ES384 (RFC 7518, 3.4). Raises CannotSign."""
         ...
 
+    def made(self, certificate: bytes, data: bytes, signature: bytes) -> bool:
+        """Whether the certificate's key signed this so."""
+        ...
+
 
 class RunningImages(Protocol):
     """Tells which images are in use."""

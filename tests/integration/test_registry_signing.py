@@ -187,6 +187,40 @@ async def test_a_signature_that_a_crash_let_nobody_know_of_is_found_and_not_made
         assert signature_of(registry, image, "ci") == before[0]["digest"]
 
 
+async def test_a_forged_signature_that_was_there_before_the_image_is_not_taken_for_ours(registry):
+    await configure(registry, ("ci", []))
+    certificate = await trusted(registry, "ci")
+    image = small_image((b"honest",))
+    payload = {"targetArtifact": descriptor(image.manifest, image.media_type)}
+    parts = {"payload": encoded(json.dumps(payload).encode()), "protected": encoded(b'{"alg":"ES384"}')}
+    forged = json.dumps({**parts, "header": {}, "signature": encoded(b"\x01" * 96)}).encode()
+    for blob in (b"{}", forged):
+        await registry.push_blob("shop", blob)
+    thumbprints = json.dumps([certificate.fingerprint(hashes.SHA256()).hex()])
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor(b"{}", SIGNATURE),
+        "layers": [descriptor(forged, "application/jose+json")],
+        "subject": descriptor(image.manifest, image.media_type),
+        "annotations": {"io.cncf.notary.x509chain.thumbprint#S256": thumbprints},
+    }
+    answer = await registry.ask(
+        "PUT", "shop/manifests/forged", json.dumps(manifest).encode(), Content_Type=manifest["mediaType"]
+    )
+    assert answer.status == 201
+    await registry.push_image("shop", image, "1")
+    await complete(registry, image.digest)
+    own = signature_of(registry, image, "ci")
+    assert own != answer.headers["Docker-Content-Digest"]
+    (listed,) = [each for each in await signatures(registry, image.digest) if each["digest"] == own]
+    await verified(registry, listed, certificate)
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 async def test_who_may_not_sign_with_the_profile_pushes_an_image_that_is_told_not_to_be_signed(registry, nats_platform):
     store = await Store.open(await nats_platform.bus("identity"), (ACCESS_KEY, ROLE))
     builder = await a_session(store, "builder", ["ecr:*"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.registry.ports import CannotSign
@@ -41,6 +42,19 @@ class SealedKeys:
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA384())))
         return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")
+
+    def made(self, certificate: bytes, data: bytes, signature: bytes) -> bool:
+        """See ports.SigningKeys."""
+        key = x509.load_der_x509_certificate(certificate).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        if len(signature) != 2 * _COORDINATE:
+            return False
+        r, s = (int.from_bytes(part, "big") for part in (signature[:_COORDINATE], signature[_COORDINATE:]))
+        try:
+            key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA384()))
+        except InvalidSignature:
+            return False
+        return True
 
 
 def _certificate(key: ec.EllipticCurvePrivateKey, profile: str, now: float) -> bytes:

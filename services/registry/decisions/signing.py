@@ -22,6 +22,8 @@ SIGNATURE = "application/vnd.cncf.notary.signature"
 ENVELOPE = "application/jose+json"
 CONFIG = b"{}"
 AGENT = "roadstead"
+MAX_ENVELOPE = 64 * 1024
+"""Bytes; one of ours has about 2,000."""
 _PAYLOAD = "application/vnd.cncf.notary.payload.v1+json"
 _OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _SCHEME = "io.cncf.notary.signingScheme"
@@ -106,13 +108,36 @@ def signature_manifest(image: Image, content: bytes, certificate: bytes, now: fl
     )
 
 
-def signed_with(referrers: Iterable[Image], certificate: bytes) -> str:
-    """The digest of the signature among an image's referrers that was made with this certificate's key; else empty."""
-    for each in referrers:
-        is_signature = each.config is not None and each.config.media_type == SIGNATURE
-        if is_signature and each.annotations.get(_THUMBPRINTS) == _thumbprints(certificate):
-            return each.digest
-    return ""
+def candidates(referrers: Iterable[Image], certificate: bytes) -> list[Image]:
+    """Those of an image's referrers that say they are signatures with this certificate's key; anybody can say so."""
+    return [
+        each
+        for each in referrers
+        if each.config is not None
+        and each.config.media_type == SIGNATURE
+        and each.annotations.get(_THUMBPRINTS) == _thumbprints(certificate)
+        and len(each.layers) == 1
+        and each.layers[0].size <= MAX_ENVELOPE
+    ]
+
+
+class _Envelope(msgspec.Struct):
+    protected: str
+    payload: str
+    signature: str
+
+
+def read_envelope(data: bytes, image: Image) -> tuple[bytes, bytes] | None:
+    """(what was signed, the signature) of an envelope about this image; None when it is about another, or is none."""
+    try:
+        found = msgspec.json.decode(data, type=_Envelope)
+        payload = msgspec.json.decode(_from_url(found.payload))
+        signature = _from_url(found.signature)
+    except (ValueError, UnicodeError):
+        return None
+    if payload != {"targetArtifact": _subject(image)}:
+        return None
+    return Unsigned(found.protected, found.payload).signed, signature
 
 
 def _thumbprints(certificate: bytes) -> str:
@@ -137,3 +162,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _from_url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

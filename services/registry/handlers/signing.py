@@ -16,11 +16,12 @@ from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.signing import (
     CONFIG,
     Profile,
+    candidates,
     envelope,
     parse_profile,
     profiles_for,
+    read_envelope,
     signature_manifest,
-    signed_with,
     unsigned,
 )
 from services.registry.handlers.images import Images
@@ -144,7 +145,7 @@ class ManagedSigning:
         if profile is None:
             raise CannotSign("the profile has no key")
         certificate = base64.b64decode(profile.certificate)
-        there = signed_with(self._images.referrers(repository, image.digest), certificate)
+        there = await self._there(repository, image, certificate)
         if there:
             return there
         now = self._clock()
@@ -155,6 +156,15 @@ class ManagedSigning:
             await self._blobs.put(repository, "sha256:" + sha256(blob).hexdigest(), blob)
         manifest = signature_manifest(image, content, certificate, now)
         return (await self._images.push(repository, manifest, "")).digest
+
+    async def _there(self, repository: RepositoryId, image: Image, certificate: bytes) -> str:
+        """The digest of a signature that this certificate verifies; empty when there is none."""
+        for each in candidates(self._images.referrers(repository, image.digest), certificate):
+            data = await self._blobs.read(repository, each.layers[0].digest)
+            found = read_envelope(data, image) if data is not None else None
+            if found is not None and self._keys.made(certificate, *found):
+                return each.digest
+        return ""
 
     async def _record(self, repository: RepositoryId, digest: str, done: Signing) -> None:
         def changed(old: Image | None) -> Image | None:

@@ -7,10 +7,19 @@ import json
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from contracts.records.registry import Descriptor, Image
 from services.registry.adapters.signing import SealedKeys
-from services.registry.decisions.signing import Profile, parse_profile, profiles_for, signed_with, unsigned
+from services.registry.decisions.signing import (
+    Profile,
+    candidates,
+    envelope,
+    parse_profile,
+    profiles_for,
+    read_envelope,
+    unsigned,
+)
 from services.registry.ports import CannotSign
 from services.shared.sealing import Vault
 
@@ -74,19 +83,34 @@ def test_what_is_signed_is_the_image_and_when():
     }
 
 
-def test_a_signature_is_known_by_the_certificate_that_it_names():
-    thumb = "io.cncf.notary.x509chain.thumbprint#S256"
-    told = {thumb: json.dumps([sha256(b"cert").hexdigest()])}
+def test_what_says_it_is_a_signature_with_a_certificate_is_looked_at():
+    told = {"io.cncf.notary.x509chain.thumbprint#S256": json.dumps([sha256(b"cert").hexdigest()])}
     config = Descriptor(digest="sha256:" + "b" * 64, size=2, media_type="application/vnd.cncf.notary.signature")
-    assert signed_with([image(config=config, annotations=told)], b"cert") == image().digest
-    assert signed_with([image(config=config, annotations=told)], b"other") == ""
-    assert signed_with([image(annotations=told)], b"cert") == ""
+    layer = Descriptor(digest="sha256:" + "c" * 64, size=2000)
+    one = image(config=config, annotations=told, layers=[layer])
+    large = image(config=config, annotations=told, layers=[replace(layer, size=10**9)])
+    others = [image(annotations=told, layers=[layer]), image(config=config, annotations=told), large]
+    assert candidates([one, *others], b"cert") == [one]
+    assert candidates([one], b"other") == []
+
+
+def test_an_envelope_is_read_that_is_about_the_image_and_no_other():
+    parts = unsigned(image(), 1_800_000_000.0)
+    data = envelope(parts, b"signature", b"cert")
+    assert read_envelope(data, image()) == (parts.signed, b"signature")
+    assert read_envelope(data, replace(image(), digest="sha256:" + "d" * 64)) is None
+    for text in (b"", b"{}", b"\xff", data.replace(parts.payload.encode(), b"!"), data.replace(b'"payload"', b'"p"')):
+        assert read_envelope(text, image()) is None
 
 
 def test_a_key_signs_for_its_profile_alone_and_is_in_nothing_that_is_stored():
     keys = SealedKeys(Vault(b"k" * 32))
-    sealed, _ = keys.make(ARN + "one", 1_800_000_000.0)
-    assert len(keys.sign(ARN + "one", sealed, b"data")) == 96
+    sealed, certificate = keys.make(ARN + "one", 1_800_000_000.0)
+    signature = keys.sign(ARN + "one", sealed, b"data")
+    assert keys.made(certificate, b"data", signature)
+    assert not keys.made(certificate, b"other", signature)
+    assert not keys.made(certificate, b"data", signature[:-1] + bytes([signature[-1] ^ 1]))
+    assert not keys.made(certificate, b"data", b"short")
     for other, arn in ((keys, ARN + "two"), (SealedKeys(Vault(b"x" * 32)), ARN + "one")):
         with pytest.raises(CannotSign):
             other.sign(arn, sealed, b"data")
