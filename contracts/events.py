@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.kinds import Kind
 from contracts.records.agent import NODE, TASK_STATUS
-from contracts.records.app_runner_gateway import APP_SERVICE, AUTO_SCALING, SCALING_DEFAULT
+from contracts.records.app_runner_gateway import APP_SERVICE, AUTO_SCALING, INGRESS, SCALING_DEFAULT, TARGET
 from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCALING_POLICY, SCHEDULED_ACTION
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.events import WEBHOOK
@@ -214,6 +214,8 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     AUTO_SCALING: ("auto_scaling.created.v1", "auto_scaling.deleted.v1", "auto_scaling.tagged.v1"),
     SCALING_DEFAULT: ("scaling_default.changed.v1",),
     WEBHOOK: ("webhook.created.v1", "webhook.deleted.v1"),
+    INGRESS: ("ingress.changed.v1",),
+    TARGET: ("target.healthy.v1", "target.unhealthy.v1", "target.drained.v1", "target.removed.v1"),
 }
 """The events of each kind, in the order of an entity's life."""
 

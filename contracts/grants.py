@@ -9,6 +9,7 @@ from typing import Any
 
 from contracts.kinds import Kind, escape
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.app_runner_gateway import INGRESS, TARGET
 from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE
 from contracts.records.identity import ACCESS_KEY, MANAGED_NODE, POLICY, ROLE
 from contracts.records.monitor import METRIC_ALARM
@@ -54,8 +55,18 @@ USERS = (
 )
 
 READS: dict[str, tuple[Kind[Any], ...]] = {
-    "scheduler": (ACCESS_KEY, NODE, TASK_STATUS, METRIC_ALARM, MANAGED_NODE, NAMESPACE, DISCOVERY_SERVICE),
-    "agent": (TASK, TASK_DEFINITION),
+    "scheduler": (
+        ACCESS_KEY,
+        NODE,
+        TASK_STATUS,
+        METRIC_ALARM,
+        MANAGED_NODE,
+        NAMESPACE,
+        DISCOVERY_SERVICE,
+        INGRESS,
+        TARGET,
+    ),
+    "agent": (TASK, TASK_DEFINITION, TARGET),
     "registry": (
         ACCESS_KEY,
         TASK,

@@ -1,4 +1,5 @@
-"""What the App Runner gateway stores: services with their revisions and operations, and scaling configurations.
+"""What the gateway stores: App Runner services with their revisions and operations, scaling configurations; where it
+answers, and which tasks of Express services it gives requests.
 
 AWS shapes (source, instance, health check, network) are kept as plain JSON in the wire's own names.
 """
@@ -99,8 +100,41 @@ class ScalingDefault(msgspec.Struct, kw_only=True, frozen=True):
     arn: str
 
 
+class Ingress(msgspec.Struct, kw_only=True, frozen=True):
+    """Where the gateway answers: HTTPS on `port`, for hosts below `domain`. There is one, named `https`.
+
+    `missing` is why it can carry no requests here; empty: it can. A service may have `most_tasks` tasks.
+    """
+
+    name: str
+    port: int
+    domain: str
+    most_tasks: int
+    missing: str = ""
+
+
+class Target(msgspec.Struct, kw_only=True, frozen=True):
+    """A task of an Express service, as the gateway has it. There is none of a task that was not healthy yet.
+
+    state: healthy (it gets requests) | unhealthy (it failed its checks) | drained (it is to stop, gets no more
+    requests, and has none left). `reason` is for a person.
+    """
+
+    account: str
+    region: str
+    cluster: str
+    node: str
+    task: str
+    service: str
+    state: str
+    since: float
+    reason: str = ""
+
+
 APP_SERVICE = Kind("app_runner_gateway", "service", AppService, ("account", "region", "id"))
 AUTO_SCALING = Kind("app_runner_gateway", "auto_scaling", AutoScaling, ("account", "region", "name", "revision"))
 SCALING_DEFAULT = Kind("app_runner_gateway", "scaling_default", ScalingDefault, ("account", "region"))
+INGRESS = Kind("app_runner_gateway", "ingress", Ingress, ("name",))
+TARGET = Kind("app_runner_gateway", "target", Target, ("account", "region", "cluster", "node", "task"))
 
-KINDS = (APP_SERVICE, AUTO_SCALING, SCALING_DEFAULT)
+KINDS = (APP_SERVICE, AUTO_SCALING, SCALING_DEFAULT, INGRESS, TARGET)

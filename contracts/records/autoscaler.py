@@ -24,7 +24,8 @@ class ScalableTarget(msgspec.Struct, kw_only=True, frozen=True):
 
     `settled` is False from a change of min or max until the service's count has been looked at and, if it was
     outside, brought inside. `fired` is the occurrence (epoch seconds) that each scheduled action, by its id, was last
-    acted upon for: it changes in the same write as min and max do.
+    acted upon for: it changes in the same write as min and max do. `express_at` is the `wanted_at` of the Express
+    service's scaling that the target was made of, or brought up to; None: nobody but its owner says what it is.
     """
 
     account: str
@@ -40,6 +41,7 @@ class ScalableTarget(msgspec.Struct, kw_only=True, frozen=True):
     suspended: Suspended = Suspended()
     fired: dict[str, float] = {}
     tags: dict[str, str] = {}
+    express_at: float | None = None
 
 
 class ScalingPolicy(msgspec.Struct, kw_only=True, frozen=True):

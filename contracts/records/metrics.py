@@ -2,6 +2,10 @@
 
 import msgspec
 
+EXPRESS_NAMESPACE, REQUESTS_PER_TARGET = "AWS/ApplicationELB", "RequestCountPerTarget"
+"""Where the gateway's figures of an Express service are, with the dimensions ClusterName and ServiceName; and the one
+of them that such a service may be scaled by: its sum over a minute."""
+
 
 class TaskUsage(msgspec.Struct, kw_only=True, frozen=True):
     """What a task used in a period. `service` is empty for a task of none.

@@ -62,7 +62,9 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     tells a RunTask that is tried again with its client token from another one with the same token. Until
     `protected_until` (seconds since the epoch) neither a deployment nor scaling in stops it. What still runs at
     `stop_by` (seconds since the epoch) is killed, whatever its stopTimeout: its capacity is taken back. `gpus` are the
-    ids of the node's GPUs that each container has to itself, by its name.
+    ids of the node's GPUs that each container has to itself, by its name. With `drain_s` it gets requests through the
+    gateway: when it is to stop, its agent first waits so many seconds at most for the gateway's `Target` to say that
+    none is left on it.
     """
 
     account: str
@@ -97,6 +99,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     protected_until: float | None = None
     stop_by: float | None = None
     gpus: dict[str, list[str]] = {}
+    drain_s: float = 0.0
 
 
 class HookRun(msgspec.Struct, kw_only=True, frozen=True):
@@ -226,12 +229,48 @@ class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):
     detail: dict[str, Any] = {}
 
 
+class ExpressRevision(msgspec.Struct, kw_only=True, frozen=True):
+    """What an Express service's deployment (its id) is beside its task definition: where its tasks answer requests."""
+
+    deployment: str
+    port: int
+    health_check_path: str
+    created_at: float
+
+
+class ExpressScaling(msgspec.Struct, kw_only=True, frozen=True):
+    """How an Express service is to be scaled: the autoscaler's to carry out, once for each `wanted_at`.
+
+    metric: AVERAGE_CPU | AVERAGE_MEMORY (percent) | REQUEST_COUNT_PER_TARGET (in a minute).
+    """
+
+    min_tasks: int
+    max_tasks: int
+    metric: str
+    target: float
+    wanted_at: float
+
+
+class Express(msgspec.Struct, kw_only=True, frozen=True):
+    """What makes a service an Express service: the gateway leads the requests to `host` to its tasks.
+
+    `revisions` newest first: those of the service's deployments and rollouts. `drain_s` is what its tasks get.
+    """
+
+    host: str
+    infrastructure_role: str
+    scaling: ExpressScaling
+    revisions: list[ExpressRevision]
+    updated_at: float
+    drain_s: float = 30.0
+
+
 class Service(msgspec.Struct, kw_only=True, frozen=True):
     """A service. status: ACTIVE | DRAINING | INACTIVE.
 
     `request` is CreateService as it came, with what UpdateService changed since. `events` newest first, at most 100.
     `steady` says that the steady-state event was told for what is now wanted. `rollouts` newest first. With the
-    deployment controller EXTERNAL it has `task_sets` and no deployments.
+    deployment controller EXTERNAL it has `task_sets` and no deployments. `express`: None for an ordinary service.
     """
 
     account: str
@@ -249,6 +288,7 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
     tags: dict[str, str] = {}
     rollouts: list[Rollout] = []
     task_sets: list[TaskSet] = []
+    express: Express | None = None
 
 
 class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):

@@ -42,6 +42,7 @@ from services.agent.decisions.status import (
     interface,
     run_of,
 )
+from services.agent.draining import drained, drains
 from services.agent.endpoint import TaskEndpoint
 from services.agent.node import NodeParts
 from services.agent.ports import Container, RuntimeFailure, Sandbox, Stats
@@ -128,6 +129,9 @@ class TaskRunner:
                 span.set_attribute("reason", self._cause.reason or "")
         await self._over.wait()
         asked = self._cause is not None and self._cause.code is None
+        if asked and self._times["started_at"] is not None and drains(self.task):
+            self._report("DEACTIVATING")
+            await drained(self._node.bus, self.task)
         with telemetry.continued("agent.stop_task", self._entry.trace if asked else None, task=self.task.id):
             await self._take_down()
         await self._clean_up()

@@ -1,28 +1,32 @@
-"""The App Runner gateway, put together."""
+"""The gateway, put together: App Runner, and what carries requests to it and to ECS' Express services."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
+from contracts.records.app_runner_gateway import INGRESS, Ingress
 from contracts.records.registry import IMAGE_TAG
 from services.app_runner_gateway.adapters.certificates import CA_FILE, Authority
 from services.app_runner_gateway.adapters.checks import Checks
+from services.app_runner_gateway.adapters.express import ExpressWorld
 from services.app_runner_gateway.adapters.haproxy import MISSING, connections, free_port, runs_in, taken
 from services.app_runner_gateway.adapters.proxy import Proxy
 from services.app_runner_gateway.adapters.world import World
 from services.app_runner_gateway.api import AppRunner
 from services.app_runner_gateway.controllers.cleaning import CleaningController
+from services.app_runner_gateway.controllers.express import ExpressController
 from services.app_runner_gateway.controllers.services import ServicesController
 from services.app_runner_gateway.controllers.traffic import Traffic
-from services.app_runner_gateway.decisions.proxy import CERTIFICATE, Frame
+from services.app_runner_gateway.decisions.names import TOP
+from services.app_runner_gateway.decisions.proxy import CERTIFICATE, EXPRESS, WEIGHTED, Frame
 from services.app_runner_gateway.handlers.images import Images
-from services.app_runner_gateway.routes import ROUTES, GatewayRoutes, GatewayView, ServedView
+from services.app_runner_gateway.routes import ROUTES, ExpressView, GatewayRoutes, GatewayView, ServedView
 from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.shared import http
 from services.shared.aws.mount import AwsDoor
@@ -36,7 +40,7 @@ from services.shared.settings import SettingsError
 MOST_THREADS = 4
 USUAL_PORT = 8443
 NOT_HERE = (
-    "App Runner services can't be served here: this set-up has no way from the gateway to the instances. "
+    "Services with a URL can't be served here: this set-up has no way from the gateway to the instances. "
     "`roadstead up` and docker-compose.yml have one"
 )
 
@@ -66,13 +70,16 @@ class AppRunnerGatewayApp(App):
         host, settings = self.host, self._settings
         self._authority = Authority.open(self._folder, _now())
         self.world, self._keys = await asyncio.gather(World.open(host.bus, host.clock), KeyRing.open(host.bus))
-        regions = {s.region for s in self.world.services.records()}
-        self._authority.leaf(self._folder / CERTIFICATE, regions, _now())
+        self.express = await ExpressWorld.open(self.world)
+        made = self._certify(())
         threads = max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))
         self.https_port = self._port()
         frame = Frame(settings.https_host, self.https_port, threads, connections(), settings.queue_s)
         self.proxy = Proxy(self._folder, frame, settings.haproxy)
         await self._adopt()
+        if made and self.proxy.running:
+            await self.proxy.certify()
+        await self._tell_where()
         self.aws_services = [AppRunner(self.world, self.https_port, self._prepare)]
         self._door = AwsDoor(host, self.aws_services, self._keys)
         self.aws_server = self._door.server
@@ -81,11 +88,17 @@ class AppRunnerGatewayApp(App):
         services = ServicesController(self.world, self.proxy, self._checks, traffic, settings)
         traffic.mark = self._checks.changed = services.mark
         self.world.listen(services.heard)
+        self._express_checks = Checks()
+        express = ExpressController(
+            self.express, self.proxy, self._express_checks, traffic, self._prepare, settings.express_start_s
+        )
+        self.express.mark = self._express_checks.changed = express.mark
+        traffic.watchers.append(express)
         cleaning = CleaningController(self.world, settings.keep_deleted_s)
         self._consumer = Consumer(host.bus, "images", (IMAGE_TAG,), {"tag.moved.v1": Images(self.world).on_tag_moved})
         await self._consumer.start()
-        work = ((services.run(), "services"), (traffic.run(), "traffic"), (cleaning.run(), "cleaning"))
-        self._working = [host.bus.spawn(running, name) for running, name in work]
+        work = (("services", services), ("traffic", traffic), ("cleaning", cleaning), ("express", express))
+        self._working = [host.bus.spawn(controller.run(), name) for name, controller in work]
 
     def _port(self) -> int:
         """The port: the given one; else that of last time; else USUAL_PORT unless any is wanted; else a free one.
@@ -111,7 +124,8 @@ class AppRunnerGatewayApp(App):
 
     async def _adopt(self) -> None:
         """HAProxy runs only while there are services."""
-        alive = [s for s in self.world.services.records() if s.status not in ("DELETED", "CREATE_FAILED")]
+        alive = any(s.status not in ("DELETED", "CREATE_FAILED") for s in self.world.services.records())
+        alive = alive or any(s.status != "INACTIVE" for s in self.express.services())
         if not self.proxy.haproxy.missing and (alive or runs_in(self._folder)):
             await self.proxy.start()
 
@@ -119,12 +133,29 @@ class AppRunnerGatewayApp(App):
         """Before a service is created: there is an HAProxy, and a certificate for its region. Raises AwsError."""
         if self.proxy.haproxy.missing:
             raise AwsError("InternalServiceErrorException", MISSING if self._settings.haproxy else NOT_HERE)
-        regions = {region, *(s.region for s in self.world.services.records())}
-        made = self._authority.leaf(self._folder / CERTIFICATE, regions, _now())
+        made = self._certify((region,))
         if not self.proxy.running:
             await self.proxy.start()
         elif made:
             await self.proxy.certify()
+
+    def _certify(self, regions: Iterable[str]) -> bool:
+        """See to a certificate for these regions and those of all services; whether it had to be made."""
+        known = {s.region for s in self.world.services.records()} | {s.region for s in self.express.services()}
+        return self._authority.leaf(self._folder / CERTIFICATE, known | set(regions), _now())
+
+    async def _tell_where(self) -> None:
+        """Where requests are answered, for the scheduler."""
+        missing = self.proxy.haproxy.missing
+        told = Ingress(
+            name="https",
+            port=self.https_port,
+            domain=TOP,
+            most_tasks=self.proxy.frame.slots // 2,
+            missing=(MISSING if self._settings.haproxy else NOT_HERE) if missing else "",
+        )
+        same = lambda old: old if old == told else told  # noqa: E731
+        await self.world.store.update(INGRESS, INGRESS.key_of(told), same, "ingress.changed.v1")
 
     async def stop(self) -> None:
         """Let go; HAProxy ends last, so that what is asked until then is answered."""
@@ -133,7 +164,9 @@ class AppRunnerGatewayApp(App):
         for task in getattr(self, "_working", ()):
             task.cancel()
         await asyncio.gather(*getattr(self, "_working", ()), return_exceptions=True)
-        for part, method in (("_checks", "stop"), ("world", "close"), ("_keys", "close"), ("proxy", "stop")):
+        checks = (("_checks", "stop"), ("_express_checks", "stop"))
+        views = (("express", "close"), ("world", "close"), ("_keys", "close"))
+        for part, method in (*checks, *views, ("proxy", "stop")):
             if hasattr(self, part):
                 await getattr(getattr(self, part), method)()
 
@@ -160,7 +193,28 @@ class AppRunnerGatewayApp(App):
             for s in found
             if s.status != "DELETED"
         ]
-        return GatewayView(port=self.https_port, haproxy=self.proxy.haproxy.pid, services=shown)
+        return GatewayView(
+            port=self.https_port, haproxy=self.proxy.haproxy.pid, services=shown, express=self._show_express()
+        )
+
+    def _show_express(self) -> list[ExpressView]:
+        shown = []
+        for service in sorted(self.express.services(), key=lambda s: (s.cluster, s.name)):
+            if service.status == "INACTIVE" or service.express is None:
+                continue
+            places = [self.proxy.carried(f"{kind}:{service.express.host}") for kind in (EXPRESS, WEIGHTED)]
+            shown.append(
+                ExpressView(
+                    account=service.account,
+                    region=service.region,
+                    cluster=service.cluster,
+                    name=service.name,
+                    status=service.status,
+                    url=f"https://{service.express.host}:{self.https_port}",
+                    tasks={name[:12]: server.state for place in places for name, server in place.items()},
+                )
+            )
+        return shown
 
 
 def _remembered(path: Path) -> int:

@@ -20,12 +20,26 @@ class ServedView(msgspec.Struct, kw_only=True, frozen=True):
     instances: dict[str, str]
 
 
+class ExpressView(msgspec.Struct, kw_only=True, frozen=True):
+    """One Express service, and its tasks in the proxy: task -> ready | drain."""
+
+    account: str
+    region: str
+    cluster: str
+    name: str
+    status: str
+    url: str
+    tasks: dict[str, str]
+
+
 class GatewayView(msgspec.Struct, kw_only=True, frozen=True):
-    """The HTTPS port, the process that listens there (0: none), and every service that is not deleted."""
+    """The HTTPS port, the process that listens there (0: none), and every service that is not deleted: App Runner's,
+    and ECS' Express services."""
 
     port: int
     haproxy: int
     services: list[ServedView]
+    express: list[ExpressView] = []
 
 
 class GatewayRoutes:

@@ -10,6 +10,7 @@ class AppRunnerGatewaySettings(msgspec.Struct, kw_only=True, frozen=True):
     `scale_in_s`: how long the load must have been lower before instances go. `deploy_s`: how long a new revision has to
     become healthy. `drain_s`: how long requests of an instance that goes may take. `queue_s`: how long a request waits
     for an instance that has room. `haproxy`: the program; empty: this set-up serves nothing, and says so.
+    `express_start_s`: how long a task of an Express service may fail its checks at first before it is taken for ill.
     """
 
     https_host: str = "127.0.0.1"
@@ -21,3 +22,4 @@ class AppRunnerGatewaySettings(msgspec.Struct, kw_only=True, frozen=True):
     queue_s: float = 30.0
     keep_deleted_s: float = 3600.0
     metrics_s: float = 10.0
+    express_start_s: float = 60.0

@@ -155,7 +155,9 @@ def status(layout: Layout, arguments: argparse.Namespace) -> int:
         memory = f"{node['memory_reserved']}/{node['memory_mib']} MiB"
         print(f"{node['node']:<20}{node['zone']:<14}{cpu:<14}{memory:<18}{node['tasks']:<7}{_kind(node)}")
     for service in state["services"]:
-        print(f"service {service['cluster']}/{service['name']}: {service['running']} of {service['desired']} running")
+        url = f", {service['url']}" if service["url"] else ""
+        counts = f"{service['running']} of {service['desired']} running"
+        print(f"service {service['cluster']}/{service['name']}: {counts}{url}")
     for name, why in not_ready.items():
         print(f"{name} is not ready: {why}")
     return 3 if not_ready else 0

@@ -217,7 +217,7 @@ def _service(facts: Facts, row: Row) -> list[Cell]:
         state,
         Cell(_percent(mine, "cpu_units", "cpu_reserved")),
         Cell(_percent(mine, "memory_mib", "memory_reserved")),
-        Cell(""),
+        Cell(row.get("url", "")),
     ]
 
 

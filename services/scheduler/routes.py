@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
+from contracts.records.scheduler import Service
 from services.scheduler.adapters import Joined, World
 from services.scheduler.decisions import life, spot
+from services.scheduler.decisions.express import endpoint
 from services.scheduler.handlers.spot import interrupt, release
 from services.shared.door_key import shows_key
 from services.shared.errors import AwsError
@@ -46,7 +48,7 @@ class ClusterState(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ServiceState(msgspec.Struct, kw_only=True, frozen=True):
-    """A service, and how many of its tasks run."""
+    """A service, and how many of its tasks run. `url`: where an Express service answers."""
 
     account: str
     region: str
@@ -56,6 +58,7 @@ class ServiceState(msgspec.Struct, kw_only=True, frozen=True):
     desired: int
     running: int
     steady: bool
+    url: str = ""
 
 
 class TaskState(msgspec.Struct, kw_only=True, frozen=True):
@@ -184,10 +187,16 @@ class Overview:
                 desired=s.desired_count,
                 running=sum(m.state == "running" for m in self._world.members(s.account, s.region, s.cluster, s.name)),
                 steady=s.steady,
+                url=self._url(s),
             )
             for s in sorted(self._world.services.records(), key=lambda s: (s.cluster, s.name))
             if s.status != "INACTIVE"
         ]
+
+    def _url(self, service: Service) -> str:
+        if service.express is None:
+            return ""
+        return f"https://{endpoint(service.express, self._world.ingress)}"
 
     def _tasks(self, most: int) -> list[TaskState]:
         nodes = [node.node for node in self._world.nodes.records()]

@@ -14,7 +14,8 @@ class SchedulerSettings(msgspec.Struct, kw_only=True, frozen=True):
     `external_silence_s`; 0: never, as with ECS: it only takes no new tasks while it is silent. Stopped tasks, and
     inactive services and clusters, are shown for `keep_stopped_s`. `backoff_base_s` doubles up to `backoff_limit_s`
     while a service's tasks fail before they have run for `settled_s`. A lifecycle hook's target is to answer within
-    `hook_timeout_s`.
+    `hook_timeout_s`. A task of an Express service that is to stop has `drain_s` for its last requests; its
+    deployments are watched for `express_bake_minutes` with a part of the requests, and again with all of them.
     """
 
     node_silence_s: float = 10.0
@@ -25,6 +26,8 @@ class SchedulerSettings(msgspec.Struct, kw_only=True, frozen=True):
     settled_s: float = 10.0
     lease_ttl_s: float = 10.0
     hook_timeout_s: float = 60.0
+    drain_s: float = 30.0
+    express_bake_minutes: int = 3
 
     def backoff(self) -> BackoffRules:
         """The rules that rollouts are decided by."""

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from services.app_runner_gateway.decisions.names import DOMAIN
+from services.app_runner_gateway.decisions.names import DOMAIN, TOP
 from services.shared.settings import SettingsError
 
 CA_FILE = "ca.pem"
@@ -61,7 +61,9 @@ class Authority:
 
     def leaf(self, path: Path, regions: Iterable[str], now: datetime.datetime) -> bool:
         """See to it that `path` holds a certificate, with its key, for these regions too; whether it had to be made."""
-        names = [f"*.{region}.{DOMAIN}" for region in sorted({*REGIONS, *regions})]
+        all_of_them = sorted({*REGIONS, *regions})
+        names = [f"*.{region}.{DOMAIN}" for region in all_of_them]
+        names += [f"*.ecs.{region}.{TOP}" for region in all_of_them]
         if self._good(path, names, now):
             return False
         key = ec.generate_private_key(ec.SECP256R1())

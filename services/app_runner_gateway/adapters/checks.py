@@ -10,7 +10,7 @@ from services.app_runner_gateway.decisions.health import Check, Health, after, w
 
 
 async def passes(address: str, port: int, check: Check) -> bool:
-    """One check: a connection, and for HTTP an answer of 200 to 399 to GET on the path."""
+    """One check: a connection, and for HTTP a good answer to GET on the path."""
     try:
         async with asyncio.timeout(check.timeout):
             reader, writer = await asyncio.open_connection(address, port)
@@ -22,7 +22,8 @@ async def passes(address: str, port: int, check: Check) -> bool:
                     "Connection: close\r\n\r\n".encode()
                 )
                 status = (await reader.readline()).split(b" ", 2)
-                return len(status) > 1 and status[0].startswith(b"HTTP/") and b"200" <= status[1] < b"400"
+                good = len(status) > 1 and status[0].startswith(b"HTTP/") and status[1].isdigit()
+                return good and check.codes[0] <= int(status[1]) <= check.codes[1]
             finally:
                 writer.close()
     except (OSError, TimeoutError, ValueError):

@@ -55,6 +55,15 @@ class Haproxy:
         """Whether there is no such program."""
         return self._program is None
 
+    def frame_before(self) -> Frame | None:
+        """The frame of the one that runs here already."""
+        if not runs_in(self.folder):
+            return None
+        try:
+            return msgspec.json.decode((self.folder / "frame.json").read_bytes(), type=Frame)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
     async def adopt(self, frame: Frame) -> bool:
         """Take over the one that runs here already, if it has this frame and answers."""
         try:

@@ -2,8 +2,10 @@
 
 Each host has a backend out of those made in advance, each instance one of the backend's slots; a line of a map leads to
 the backend. (Servers that HAProxy 2.6 is given at run time would never use a connection again: a third of the requests
-a second.) The map also remembers, under names that no request can have, the backend of a host that has no line (yet, or
-any more), and whose a slot is; so a gateway that starts anew finds everything in HAProxy itself.
+a second.) The host of an Express service may have two, one of them with weights: its place in the proxy is then
+`<kind>:<host>`; of App Runner's it is the host alone. The map also remembers, under names that no request can have, the
+backend of a place that has no line (yet, or any more), and whose a slot is; so a gateway that starts anew finds
+everything in HAProxy itself.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from services.app_runner_gateway.adapters.haproxy import Haproxy, ProxyAway
 from services.app_runner_gateway.decisions.proxy import (
     CERTIFICATE,
     MAP,
+    OWN,
+    WEIGHTED,
     Frame,
     Seen,
     Server,
@@ -59,6 +63,8 @@ class Proxy:
             if self.running:
                 return
             self.haproxy.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if (before := self.haproxy.frame_before()) is not None:
+                self.frame = self.frame.widened(before)
             if await self.haproxy.adopt(self.frame):
                 await self._learn()
                 log.info("haproxy.adopted", pid=self.haproxy.pid, hosts=len(self._map))
@@ -129,34 +135,44 @@ class Proxy:
         else:
             await self.haproxy.stop()
 
-    def backend(self, host: str) -> str | None:
-        """The backend that a host has."""
-        return self._map.get(_KEPT + host)
+    def backend(self, place: str) -> str | None:
+        """The backend of a place."""
+        return self._map.get(_KEPT + place)
 
-    def carried(self, host: str) -> Mapping[str, Server]:
-        """The instances of a host, by name."""
-        return self.servers.get(self.backend(host) or "", {})
+    def carried(self, place: str) -> Mapping[str, Server]:
+        """The instances of a place, by name."""
+        return self.servers.get(self.backend(place) or "", {})
+
+    def settled(self, place: str) -> bool:
+        """Whether nothing is in flight at a place on instances that it has no more, as far as is known."""
+        backend = self.backend(place)
+        return not any(left == backend for left, _ in self._leaving())
 
     def hosts(self) -> list[str]:
-        """All hosts that have a backend."""
+        """All places that have a backend."""
         return [h.removeprefix(_KEPT) for h in self._map if h.startswith(_KEPT)]
 
     def answers(self, host: str) -> bool:
         """Whether requests to a host are led to its instances."""
         return host in self._map
 
-    async def carry(self, host: str, servers: Mapping[str, Server], *, answers: bool) -> None:
-        """Have just these instances for a host. What comes is there before what goes is gone. Raises ProxyAway."""
+    async def carry(self, place: str, servers: Mapping[str, Server], *, answers: bool) -> None:
+        """Have just these instances at a place, and with `answers` lead its host there. What comes is there before what
+        goes is gone. Raises ProxyAway."""
+        kind, _, host = place.rpartition(":")
         async with self._lock:
-            backend = self.backend(host)
+            backend = self.backend(place)
             if backend is None:
                 if not servers:
                     return
-                backend = await self._take(host)
+                backend = await self._take(place, kind or OWN)
             for name, server in servers.items():
                 if server.state == "ready":
                     await self._have(backend, name, server)
-            await self._lead(host, backend if answers else None)
+            if answers:
+                await self._lead(host, backend)
+            elif self._map.get(host) == backend:
+                await self._lead(host, None)
             for name, server in servers.items():
                 if server.state != "ready" and name in self.servers.get(backend, {}):
                     await self._have(backend, name, server)
@@ -164,18 +180,18 @@ class Proxy:
                 await self._remove(backend, name)
             await self._free_slots()
             if not servers and not answers and not any(b == backend for b, _ in self._leaving()):
-                await self._lead(_KEPT + host, None)
+                await self._lead(_KEPT + place, None)
                 self.servers.pop(backend, None)
 
-    async def _take(self, host: str) -> str:
+    async def _take(self, place: str, kind: str) -> str:
         used = [b for h, b in self._map.items() if h.startswith(_KEPT)]
-        backend = free(self.frame.backends, used)
+        backend = free(kind, self.frame.count(kind), used)
         if backend is None:
-            self.frame = msgspec.structs.replace(self.frame, backends=2 * self.frame.backends)
+            self.frame = self.frame.grown(kind)
             await self._begin()
-            backend = free(self.frame.backends, used)
+            backend = free(kind, self.frame.count(kind), used)
             assert backend is not None
-        await self._lead(_KEPT + host, backend)
+        await self._lead(_KEPT + place, backend)
         return backend
 
     async def _lead(self, host: str, backend: str | None) -> None:
@@ -196,6 +212,8 @@ class Proxy:
             at = f"{backend}/{self._slot(backend, name)}"
             if known.most != server.most:
                 await self._tell(f"set maxconn server {at} {server.most}")
+            if known.weight != server.weight and backend.startswith(WEIGHTED):
+                await self._tell(f"set server {at} weight {server.weight}")
             if known.state != server.state:
                 await self._tell(f"set server {at} state {server.state}")
         self.servers[backend][name] = server
@@ -212,6 +230,8 @@ class Proxy:
         await self._lead(f"{_SLOT}{at}", name)
         await self._tell(f"set server {at} addr {server.address} port {server.port}", "chang")
         await self._tell(f"set maxconn server {at} {server.most}")
+        if backend.startswith(WEIGHTED):
+            await self._tell(f"set server {at} weight {server.weight}")
         await self._tell(f"set server {at} state ready")
 
     async def _remove(self, backend: str, name: str) -> None:

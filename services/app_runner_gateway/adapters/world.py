@@ -43,7 +43,7 @@ class World:
         """Read all there is. Raises StateUnavailable."""
         world = cls(bus, clock)
         hidden = {"cluster": WORKLOADS_CLUSTER}
-        filters = (SERVICE.filter(**hidden), TASK.filter(**hidden))
+        filters = (SERVICE.filter(), TASK.filter(**hidden))
         world.store, world._scheduler, world._agents = await asyncio.gather(
             Store.open(bus, KINDS, listen=world._changed),
             View.open(bus, SERVICE, TASK, filters=filters, listen=world._changed),
@@ -84,7 +84,8 @@ class World:
         if change.kind is APP_SERVICE:
             return change.key
         if change.kind is SERVICE:
-            return self._of_workload(change.key[0], change.key[1], change.key[3])
+            hidden = change.key[2] == WORKLOADS_CLUSTER
+            return self._of_workload(change.key[0], change.key[1], change.key[3]) if hidden else None
         if change.kind is TASK_STATUS:
             task = self.tasks.record(*change.key)
         else:

@@ -1,12 +1,12 @@
 """Brings each service to what it is wanted to be: workloads, balance, operations.
 
-Level-triggered: a change only says which service to look at; `decisions.plan` says what to do from what is now, so a
-step that was cut off is simply decided upon again.
+A change only says which service to look at; `decisions.plan` says what to do from what is now.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import msgspec
 import structlog
@@ -17,12 +17,13 @@ from contracts.records.app_runner_gateway import APP_SERVICE, AppService, Revisi
 from contracts.records.scheduler import Task
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, DeleteWorkload, PutWorkload
 from services.app_runner_gateway.adapters.checks import Checks
-from services.app_runner_gateway.adapters.haproxy import ProxyAway
 from services.app_runner_gateway.adapters.proxy import Proxy
 from services.app_runner_gateway.adapters.world import World
+from services.app_runner_gateway.controllers.marked import Marked
 from services.app_runner_gateway.controllers.traffic import Traffic
 from services.app_runner_gateway.decisions import names
 from services.app_runner_gateway.decisions.health import check_of
+from services.app_runner_gateway.decisions.instances import RUNNING, stage
 from services.app_runner_gateway.decisions.life import operation, revision
 from services.app_runner_gateway.decisions.plan import DRAIN, Instance, Plan, Put, Workload, decide
 from services.app_runner_gateway.decisions.proxy import Server
@@ -33,33 +34,28 @@ from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.shared import telemetry
 from services.shared.bus import CommandRefused
 from services.shared.errors import StateUnavailable
-from services.shared.state import Change, Conflict
+from services.shared.state import Change
 
 log = structlog.get_logger()
 
-RETRY_S = 0.3
 NAME_TRIES, NAME_AGAIN_S = 3, 5.0
 """How often a name is asked for before a service does without it, and how soon it is asked for again then."""
 _TRY_AGAIN = ("ServiceUnavailable", "Internal")
 _FAILED = ("TaskFailedToStart", "EssentialContainerExited")
 
 
-class ServicesController:
+class ServicesController(Marked):
     """`heard` is a listener of the world; `run` works until cancelled."""
 
     def __init__(
         self, world: World, proxy: Proxy, checks: Checks, traffic: Traffic, settings: AppRunnerGatewaySettings
     ) -> None:
+        super().__init__()
         self._world, self._proxy, self._checks, self._traffic = world, proxy, checks, traffic
         self._settings = settings
-        self._dirty: dict[Key, None] = {}
-        self._busy: set[Key] = set()
-        self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._drained: dict[str, float] = {}
         self._refused: dict[Key, tuple[str, str]] = {}
         self._nameless: dict[Key, tuple[int, float]] = {}
-        self._wake = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
 
     def heard(self, change: Change) -> None:
         """Mark what a change is about."""
@@ -67,52 +63,9 @@ class ServicesController:
         if key is not None:
             self.mark(key)
 
-    def mark(self, key: Key) -> None:
-        """Look at this service soon."""
-        self._dirty[key] = None
-        self._wake.set()
-
-    def mark_all(self) -> None:
-        """Look at every service."""
-        for key in self._world.services.all_keys():
-            self.mark(key)
-
-    async def run(self) -> None:
-        """Look at every service once, then at those that are marked."""
-        self.mark_all()
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                for key in [k for k in self._dirty if k not in self._busy]:
-                    del self._dirty[key]
-                    self._busy.add(key)
-                    work = asyncio.create_task(self._work(key))
-                    self._running.add(work)
-                    work.add_done_callback(self._running.discard)
-        finally:
-            for timer in self._timers.values():
-                timer.cancel()
-            for work in self._running:
-                work.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
-
-    async def _work(self, key: Key) -> None:
-        delay = 0.0
-        try:
-            await self._reconcile(key)
-        except (StateUnavailable, Conflict, ProxyAway) as error:
-            log.warning("app_service.later", key=key, error=str(error))
-            delay = RETRY_S
-        except Exception:
-            log.exception("app_service.reconcile_failed", key=key)
-            delay = 10 * RETRY_S
-        if delay:
-            await asyncio.sleep(delay)  # NATS or HAProxy is away: there is no event for "try again"
-            self._dirty[key] = None
-        self._busy.discard(key)
-        if key in self._dirty:
-            self._wake.set()
+    def all_keys(self) -> Iterable[Key]:
+        """Every service there is."""
+        return self._world.services.all_keys()
 
     async def _reconcile(self, key: Key) -> None:
         entry = self._world.services.get(*key)
@@ -140,7 +93,7 @@ class ServicesController:
             trace = _trace(service, entry.trace)
             with telemetry.continued("app_runner.reconcile", trace, app=service.name, did=_told(plan)):
                 await self._act(key, service, plan)
-        self._later(key, plan)
+        self._look_again(key, plan.wake_at - self._world.clock() if plan.wake_at is not None else None)
 
     async def _name(self, key: Key, service: AppService, trace: str | None) -> bool:
         """Ask for the name, if that is to be done now; whether it is known since. While discovery is away a service
@@ -208,14 +161,9 @@ class ServicesController:
     def _state(
         self, key: Key, task: Task, status: TaskStatus | None, made: Revision | None, server: Server | None
     ) -> str:
-        if task.lost_at is not None or (status is not None and status.last_status == "STOPPED"):
-            return "gone"
-        if status is not None and status.last_status in ("DEPROVISIONING", "STOPPING", "DEACTIVATING"):
-            return "gone" if status.last_status == "DEPROVISIONING" else "stopping"
-        if task.desired_status == "STOPPED":
-            return "stopping"
-        if status is None or status.last_status != "RUNNING" or status.network is None:
-            return "starting"
+        found = stage(task, status)
+        if found != RUNNING or status is None or status.network is None:
+            return found
         if made is None:
             return "ready" if server is not None else "starting"
         port = int(made.source["ImageRepository"]["ImageConfiguration"]["Port"])
@@ -315,14 +263,6 @@ class ServicesController:
         await self._proxy.carry(service.host, servers, answers=plan.answers)
         self._traffic.closely(APP_SERVICE.key_of(service), DRAIN in plan.balance.values())
         self._traffic.woken()
-
-    def _later(self, key: Key, plan: Plan) -> None:
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-        if plan.wake_at is not None:
-            delay = max(0.0, plan.wake_at - self._world.clock())
-            self._timers[key] = asyncio.get_running_loop().call_later(delay + 0.01, self.mark, key)
 
 
 def _trace(service: AppService, written: str | None) -> str | None:

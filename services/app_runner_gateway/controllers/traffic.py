@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from contracts.kinds import Key
 from contracts.records.app_runner_gateway import APP_SERVICE, AppService
-from contracts.records.metrics import MetricBatch
+from contracts.records.metrics import MetricBatch, MetricSample
 from contracts.subjects import metrics
 from services.app_runner_gateway.adapters.haproxy import ProxyAway
 from services.app_runner_gateway.adapters.proxy import Proxy
@@ -33,6 +34,22 @@ CLOSE_S, USUAL_S, IDLE_S = 0.1, 0.5, 1.0
 QUIET_LOOKS = 20
 
 
+class Watcher(Protocol):
+    """Who else wants to know what the proxy carries: the Express services."""
+
+    def live(self) -> bool:
+        """Whether there is anything to be looked at."""
+
+    def closely(self) -> bool:
+        """Whether to look often."""
+
+    def take_in(self, seen: list[Seen]) -> None:
+        """A look at the proxy."""
+
+    def measured(self) -> list[MetricSample]:
+        """What was seen since this was asked for last."""
+
+
 class Traffic:
     """`in_flight` and `wanted` are what the services' controller decides with; `mark` hears which to look at."""
 
@@ -40,6 +57,9 @@ class Traffic:
         self._world, self._proxy, self._settings = world, proxy, settings
         self._subject = metrics("app_runner_gateway", instance)
         self.mark: Callable[[Key], None] = lambda key: None
+        self.watchers: list[Watcher] = []
+        self.looked_at = 0.0
+        """When the last look began, in the loop's time."""
         self._loads: dict[Key, Load] = {}
         self._wanted: dict[Key, int] = {}
         self._in_flight: dict[str, int] = {}
@@ -83,10 +103,16 @@ class Traffic:
             self._wake.clear()
             if await woken(self._wake, wait):
                 await asyncio.sleep(CLOSE_S / 2)  # however often it is woken, not more often than this
-            if not self._proxy.running or not self._live():
+            watchers = [watcher for watcher in self.watchers if watcher.live()]
+            if not self._proxy.running or not (watchers or self._live()):
                 continue
             try:
-                self._take_in(await self._proxy.look())
+                began = asyncio.get_running_loop().time()
+                seen = await self._proxy.look()
+                self._take_in(seen)
+                self.looked_at = began
+                for watcher in watchers:
+                    watcher.take_in(seen)
             except ProxyAway as error:
                 log.warning("traffic.unseen", error=error.message)
             await self._measure()
@@ -95,9 +121,11 @@ class Traffic:
         return [s for s in self._world.services.records() if s.status not in ("DELETED", "CREATE_FAILED")]
 
     def _pause(self) -> float | None:
-        if not self._live():
+        watchers = [watcher for watcher in self.watchers if watcher.live()]
+        if not watchers and not self._live():
             return None
-        if self._closely or (self._first and self._quiet < QUIET_LOOKS):
+        close = self._closely or any(watcher.closely() for watcher in watchers)
+        if close or (self._first and self._quiet < QUIET_LOOKS):
             return CLOSE_S
         return USUAL_S if self._quiet < QUIET_LOOKS else IDLE_S
 
@@ -163,6 +191,8 @@ class Traffic:
             if meter is not None:
                 ready = sum(s.state == "ready" for s in self._proxy.carried(service.host).values())
                 told += samples(service, meter.take(), ready)
+        for watcher in self.watchers:
+            told += watcher.measured()
         if told:
             batch = MetricBatch(source="app_runner_gateway", at=now, period_s=min(period, 60.0), samples=told)
             await self._world.bus.tell(self._subject, msgspec.json.encode(batch))

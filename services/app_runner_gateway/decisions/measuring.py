@@ -8,7 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from contracts.records.app_runner_gateway import AppService
-from contracts.records.metrics import MetricSample
+from contracts.records.metrics import EXPRESS_NAMESPACE, REQUESTS_PER_TARGET, MetricSample
+from contracts.records.scheduler import Service
 from services.app_runner_gateway.decisions.proxy import Seen
 
 NAMESPACE = "AWS/AppRunner"
@@ -83,4 +84,34 @@ def samples(service: AppService, measured: Measured, instances: int) -> list[Met
         told.append(busy)
     if measured.requests:
         told.append(one("RequestLatency", measured.latency_ms, "Milliseconds"))
+    return told
+
+
+def express_samples(service: Service, measured: Measured, ready: int) -> list[MetricSample]:
+    """The period of an Express service, named as a load balancer's figures are, with the dimensions ClusterName and
+    ServiceName. The sum of RequestCountPerTarget over a minute is what scaling by it goes by."""
+
+    def one(name: str, value: float, unit: str = "Count") -> MetricSample:
+        return MetricSample(
+            account=service.account,
+            region=service.region,
+            namespace=EXPRESS_NAMESPACE,
+            dimensions={"ClusterName": service.cluster, "ServiceName": service.name},
+            name=name,
+            unit=unit,
+            sum=value,
+            minimum=value,
+            maximum=value,
+        )
+
+    told = [
+        one("RequestCount", measured.requests),
+        one(REQUESTS_PER_TARGET, measured.requests / max(1, ready)),
+        one("HealthyHostCount", ready),
+        one("HTTPCode_Target_2XX_Count", measured.ok),
+        one("HTTPCode_Target_4XX_Count", measured.client_errors),
+        one("HTTPCode_Target_5XX_Count", measured.server_errors),
+    ]
+    if measured.requests:
+        told.append(one("TargetResponseTime", measured.latency_ms / 1000, "Seconds"))
     return told

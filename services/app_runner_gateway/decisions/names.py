@@ -15,7 +15,9 @@ from typing import TypeVar
 from contracts.records.app_runner_gateway import AppService, AutoScaling
 from services.shared.errors import AwsError
 
-DOMAIN = "apprunner.localhost"
+TOP = "localhost"
+"""Everything below is this machine, for those who resolve names as RFC 6761 has it."""
+DOMAIN = f"apprunner.{TOP}"
 DEFAULT_SCALING = "DefaultConfiguration"
 _SCALING = re.compile(r"arn:aws:apprunner:([^:]*):(\d{12}):autoscalingconfiguration/([^/]+)(?:/(\d+)(?:/(\w+))?)?\Z")
 _SERVICE = re.compile(r"arn:aws:apprunner:([^:]*):(\d{12}):service/([^/]+)/([0-9a-f]{32})\Z")

@@ -20,13 +20,32 @@ _OVERLOAD = (
 reached, it stays 503; and so does what an instance answers itself."""
 
 
+_EXPRESS = (
+    "  retry-on conn-failure empty-response",
+    "  http-request disable-l7-retry if !METH_GET",
+    "  http-request set-header X-Forwarded-Port %[dst_port]",
+)
+"""What a task that was killed has not answered is asked of another one, if asking twice does no harm (GET and HEAD)."""
+
+OWN, EXPRESS, WEIGHTED = "b", "x", "w"
+"""The kinds of backends: of App Runner's services, of Express services, of Express services with weights."""
+_BALANCE = {
+    OWN: (_OVERLOAD, "  balance leastconn"),
+    EXPRESS: (*_EXPRESS, "  balance leastconn"),
+    WEIGHTED: (*_EXPRESS, "  balance roundrobin"),
+}
+MOST_WEIGHT = 256
+
+
 class Server(msgspec.Struct, frozen=True):
-    """An instance in the proxy. `most`: requests at once; state: ready | drain."""
+    """An instance in the proxy. `most`: requests at once; state: ready | drain. `weight` (0 to 256) counts in backends
+    with weights alone."""
 
     address: str
     port: int
     most: int
     state: str = "ready"
+    weight: int = 1
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -45,7 +64,8 @@ class Seen(msgspec.Struct, frozen=True):
 
 class Frame(msgspec.Struct, frozen=True):
     """What stands fast from start to start. Backends are made in advance, `backends` of them, so that a new service is
-    a line in a map and not another configuration; each has `slots` for instances."""
+    a line in a map and not another configuration; each has `slots` for instances. There are none for Express services
+    until there is such a service."""
 
     host: str
     port: int
@@ -54,6 +74,29 @@ class Frame(msgspec.Struct, frozen=True):
     queue_s: float
     backends: int = 8
     slots: int = 64
+    express: int = 0
+    weighted: int = 0
+
+    def count(self, kind: str) -> int:
+        """How many backends there are of a kind."""
+        return {OWN: self.backends, EXPRESS: self.express, WEIGHTED: self.weighted}[kind]
+
+    def grown(self, kind: str) -> Frame:
+        """With twice as many backends of a kind; at first 8 for Express services, and 4 with weights."""
+        if kind == OWN:
+            return msgspec.structs.replace(self, backends=2 * self.backends)
+        if not self.express:
+            return msgspec.structs.replace(self, express=8, weighted=4)
+        return msgspec.structs.replace(self, express=self.express * 2, weighted=self.weighted * 2)
+
+    def widened(self, other: Frame) -> Frame:
+        """With as many backends of each kind as the other has, if those are more."""
+        return msgspec.structs.replace(
+            self,
+            backends=max(self.backends, other.backends),
+            express=max(self.express, other.express),
+            weighted=max(self.weighted, other.weighted),
+        )
 
 
 Slots = dict[str, dict[int, Server]]
@@ -91,17 +134,21 @@ def render(frame: Frame, slots: Mapping[str, Mapping[int, Server]]) -> str:
         "backend nobody",
         '  http-request return status 404 content-type text/plain string "No service answers to this name.\\n"',
     ]
-    for number in range(frame.backends):
-        name = f"b{number}"
-        lines += [f"backend {name}", _OVERLOAD, "  balance leastconn"]
-        taken = slots.get(name, {})
-        lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.slots)]
+    for kind, balance in _BALANCE.items():
+        for number in range(frame.count(kind)):
+            name = f"{kind}{number}"
+            taken = slots.get(name, {})
+            lines += [f"backend {name}", *balance]
+            lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.slots)]
     return "\n".join(lines) + "\n"
 
 
 def _line(server: Server | None) -> str:
     """A slot, taken or free."""
-    return f"{server.address}:{server.port} maxconn {server.most}" if server else "127.0.0.1:9 maxconn 1 disabled"
+    if server is None:
+        return "127.0.0.1:9 maxconn 1 disabled"
+    weight = f" weight {server.weight}" if server.weight != 1 else ""
+    return f"{server.address}:{server.port} maxconn {server.most}{weight}"
 
 
 def read_map(text: str) -> dict[str, str]:
@@ -118,7 +165,7 @@ def read_servers(text: str) -> Iterator[tuple[str, str, Server]]:
             continue
         admin = int(fields[6])
         state = "maint" if admin & _MAINTENANCE else "drain" if admin & _DRAIN else "ready"
-        yield fields[1], fields[3], Server(fields[4], int(fields[18]), 0, state)
+        yield fields[1], fields[3], Server(fields[4], int(fields[18]), 0, state, int(fields[7]))
 
 
 def read_stats(text: str, only: Collection[str] = ()) -> list[Seen]:
@@ -128,7 +175,7 @@ def read_stats(text: str, only: Collection[str] = ()) -> list[Seen]:
     for row in text.splitlines():
         if row.startswith("# "):
             at = at or {name: number for number, name in enumerate(row[2:].split(","))}
-        elif row.startswith("b") and at:
+        elif row[:1] in _BALANCE and at:
             fields = row.split(",")
             if not only or fields[at["svname"]] in only:
                 found.append(_seen(fields, at))
@@ -153,10 +200,10 @@ def _seen(fields: list[str], at: Mapping[str, int]) -> Seen:
     )
 
 
-def free(backends: int, taken: Iterable[str]) -> str | None:
-    """A backend that no service has."""
+def free(kind: str, backends: int, taken: Iterable[str]) -> str | None:
+    """A backend of a kind that no service has."""
     used = set(taken)
-    return next((f"b{n}" for n in range(backends) if f"b{n}" not in used), None)
+    return next((f"{kind}{n}" for n in range(backends) if f"{kind}{n}" not in used), None)
 
 
 def less(seen: Seen, before: Seen | None) -> Seen:

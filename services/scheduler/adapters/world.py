@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
+from contracts.records.app_runner_gateway import INGRESS, TARGET, Ingress, Target
 from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE, DiscoveryService, Namespace
 from contracts.records.identity import MANAGED_NODE, ManagedNode
 from contracts.records.monitor import METRIC_ALARM, MetricAlarm
@@ -75,11 +76,13 @@ class World:
         self.statuses: Table[TaskStatus]
         self.namespaces: Table[Namespace]
         self.discovery_services: Table[DiscoveryService]
+        self.targets: Table[Target]
         self.managed: dict[str, ManagedNode] = {}
         self._agents: View
         self._monitor: View
         self._managed: View
         self._names: View
+        self._gateway: View
         self._heartbeats: Subscription | None = None
         self._heard: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, Candidate]] = {}
@@ -103,6 +106,7 @@ class World:
         world._monitor = await View.open(bus, METRIC_ALARM, listen=world._changed)
         world._managed = await View.open(bus, MANAGED_NODE, listen=world._changed)
         world._names = await View.open(bus, NAMESPACE, DISCOVERY_SERVICE)
+        world._gateway = await View.open(bus, INGRESS, TARGET, listen=world._changed)
         world.clusters = world.store.table(CLUSTER)
         world.definitions = world.store.table(TASK_DEFINITION)
         world.tasks = world.store.table(TASK)
@@ -114,6 +118,7 @@ class World:
         world.statuses = world._agents.table(TASK_STATUS)
         world.namespaces = world._names.table(NAMESPACE)
         world.discovery_services = world._names.table(DISCOVERY_SERVICE)
+        world.targets = world._gateway.table(TARGET)
         early, world._early = world._early or [], None
         for change in early:
             world._take_in(change)
@@ -129,6 +134,7 @@ class World:
         await self._agents.close()
         await self._monitor.close()
         await self._managed.close()
+        await self._gateway.close()
         await self.store.close()
 
     def listen(self, listener: Callable[[Change], None]) -> None:
@@ -389,12 +395,15 @@ class World:
         """The tasks of a service, as rollouts see them."""
         checked: dict[str, bool] = {}
         members = []
+        record = self.services.record(account, region, cluster, service)
+        balanced = record is not None and record.express is not None
         for task, status in self.tasks_of(account, region, cluster, service):
             if task.task_definition not in checked:
                 definition = self.definition_of(task)
                 checked[task.task_definition] = definition is not None and life.has_health_check(definition.definition)
             leaving = self.draining(account, region, cluster, task.node)
-            members.append(life.member(task, status, checked[task.task_definition], leaving=leaving))
+            made = life.member(task, status, checked[task.task_definition], leaving=leaving)
+            members.append(life.behind_gateway(made, self.targets.record(*TASK.key_of(task))) if balanced else made)
         return members
 
     def triggered(self, service: Service) -> tuple[str, ...]:
@@ -408,6 +417,11 @@ class World:
     def _alarms(self, account: str, region: str, names: list[str]) -> list[MetricAlarm]:
         table = self._monitor.table(METRIC_ALARM)
         return [alarm for name in names if (alarm := table.record(account, region, name)) is not None]
+
+    @property
+    def ingress(self) -> Ingress | None:
+        """Where the gateway answers; None when it has never said so."""
+        return next(iter(self._gateway.table(INGRESS).records()), None)
 
     def definition_of(self, task: Task) -> TaskDefinition | None:
         """The task definition of a task."""

@@ -8,6 +8,7 @@ from services.scheduler.api.container_instances import ContainerInstances
 from services.scheduler.api.daemons import Daemons
 from services.scheduler.api.deployments import Deployments
 from services.scheduler.api.execute_command import ExecuteCommands
+from services.scheduler.api.express import ExpressServices
 from services.scheduler.api.namespaces import Namespaces
 from services.scheduler.api.protection import Protection
 from services.scheduler.api.services import Services
@@ -24,6 +25,7 @@ class Ecs(
     ExecuteCommands,
     Protection,
     Services,
+    ExpressServices,
     Namespaces,
     Daemons,
     Deployments,

@@ -17,6 +17,7 @@ from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import names
 from services.scheduler.decisions.backoff import history
 from services.scheduler.decisions.capacity import of_launch_type
+from services.scheduler.decisions.express import endpoint
 from services.scheduler.decisions.hooks import decided
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.rollback import (
@@ -219,6 +220,9 @@ class Deployments(EcsBase):
             shape.launch_type = deployment.launch_type  # type: ignore[assignment]
             shape.platform_version = capacity.platform_version
             shape.platform_family = "Linux" if deployment.launch_type == "FARGATE" else None
+        if service.express is not None:
+            path = ecs.ManagedIngressPath(access_type="PUBLIC", endpoint=endpoint(service.express, self.world.ingress))
+            shape.ecs_managed_resources = ecs.ECSManagedResources(ingress_paths=[path])
         return shape
 
     def _images(self, service: Service, rollout: Rollout) -> list[ecs.ContainerImage]:

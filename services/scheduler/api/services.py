@@ -16,7 +16,7 @@ from contracts.aws import ecs
 from contracts.records.scheduler import SERVICE, Cluster, Deployment, Service, TaskDefinition
 from services.scheduler.api.base import wire
 from services.scheduler.api.task_sets import TaskSets
-from services.scheduler.decisions import names, tags
+from services.scheduler.decisions import express, names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.backoff import Member, history
 from services.scheduler.decisions.capacity import launch_type_of, of_launch_type
@@ -150,6 +150,8 @@ class Services(TaskSets):
             used = definition or self._definition(context, new.deployments[0].task_definition)
             if used is not None:
                 _check_fit(used, new.request, known)
+            if new.express is not None and used is not None:
+                new = express.followed(new, express.port_of(used.definition), None, now)
             return new
 
         key = (cluster.account, cluster.region, cluster.name, names.service_name(request.service))
@@ -204,7 +206,7 @@ class Services(TaskSets):
             and names.daemon_name(s.name) is None
             and request.launch_type in (None, _launch_type(s.request))
             and request.scheduling_strategy in (None, s.request.get("schedulingStrategy", "REPLICA"))
-            and request.resource_management_type in (None, "CUSTOMER")
+            and request.resource_management_type in (None, _managed_by(s))
         )
         shown, token = page(arns, request.next_token, request.max_results)
         return ecs.ListServicesResponse(service_arns=shown, next_token=token)
@@ -237,6 +239,7 @@ class Services(TaskSets):
         shape.current_service_revisions = [self._revision(service, d, members) for d in service.deployments]
         shape.created_at = service.created_at
         shape.created_by = service.created_by or None
+        shape.resource_management_type = _managed_by(service)  # type: ignore[assignment]
         shape.tags = tags.write(service.tags) if with_tags else None
         return shape
 
@@ -281,6 +284,11 @@ class Services(TaskSets):
             ).platform_version
             shape.platform_family = "Linux" if deployment.launch_type == "FARGATE" else None
         return shape
+
+
+def _managed_by(service: Service) -> str:
+    """Who sees to what is around it: ECS for an Express service."""
+    return "ECS" if service.express is not None else "CUSTOMER"
 
 
 def _requested(service: Service, deployment: Deployment, states: Counter[str]) -> int:

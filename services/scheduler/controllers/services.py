@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from contracts.kinds import Key
 from contracts.records.agent import NODE, TASK_STATUS
+from contracts.records.app_runner_gateway import TARGET
 from contracts.records.identity import MANAGED_NODE
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.scheduler import (
@@ -78,7 +79,7 @@ class ServiceController:
         trace = change.new.trace if change.new is not None else None
         if change.kind is SERVICE:
             self.mark(change.key, trace)
-        elif change.kind is TASK or change.kind is TASK_STATUS:
+        elif change.kind in (TASK, TASK_STATUS, TARGET):
             account, region, cluster = change.key[:3]
             task = self._world.tasks.record(*change.key)
             if task is None and change.kind is TASK and change.old is not None:
@@ -362,6 +363,7 @@ class ServiceController:
             network_configuration=deployment.network_configuration,
             enable_execute_command=bool(request.get("enableExecuteCommand")),
             tags={**propagated, **managed} if request.get("enableECSManagedTags") else dict(propagated),
+            drain_s=service.express.drain_s if service.express is not None else 0.0,
         )
 
     async def _write(self, key: Key, decided: Service, plan: Plan, told: list[str]) -> None:

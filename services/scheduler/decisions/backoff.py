@@ -36,6 +36,7 @@ class Member(msgspec.Struct, frozen=True):
     leaving: bool = False
     protected_until: float | None = None
     interrupted_at: float | None = None
+    illness: str = ""
 
 
 class BackoffRules(msgspec.Struct, frozen=True):

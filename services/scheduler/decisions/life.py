@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from contracts.records.agent import TaskStatus
+from contracts.records.app_runner_gateway import Target
 from contracts.records.scheduler import Task
 from services.scheduler.decisions.backoff import Member
 
 UNHEALTHY_REASON = "Task failed container health checks"
 SPOT_INTERRUPTION = "SpotInterruption"
+UNANSWERED_REASON = "Task failed the gateway's health checks"
 _ENDING = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"})
 _KILLED = frozenset({137, 143})
+_ILL = (UNHEALTHY_REASON, UNANSWERED_REASON)
 
 
 def over(task: Task, status: TaskStatus | None) -> bool:
@@ -95,7 +100,7 @@ def member(task: Task, status: TaskStatus | None, checked: bool, *, leaving: boo
         state=state,
         checked=checked,
         healthy=state == "running" and (health == "HEALTHY" or not checked),
-        unhealthy=(state == "running" and health == "UNHEALTHY") or task.stopped_reason == UNHEALTHY_REASON,
+        unhealthy=(state == "running" and health == "UNHEALTHY") or (task.stopped_reason or "").startswith(_ILL),
         failed=failed(task, status),
         started_at=status.started_at if status is not None else None,
         stopped_at=stopped_at(task, status),
@@ -103,4 +108,19 @@ def member(task: Task, status: TaskStatus | None, checked: bool, *, leaving: boo
         leaving=leaving,
         protected_until=task.protected_until,
         interrupted_at=task.stopping_at if task.stop_code == SPOT_INTERRUPTION else None,
+    )
+
+
+def behind_gateway(member: Member, target: Target | None) -> Member:
+    """The task as a rollout sees it that gets its requests through the gateway: healthy is who gets some, ill who does
+    not answer the gateway's checks (ECS: the load balancer's)."""
+    if member.state != "running" or target is None:
+        return replace(member, checked=True, healthy=False)
+    ill = target.state == "unhealthy"
+    return replace(
+        member,
+        checked=True,
+        healthy=member.healthy and target.state == "healthy",
+        unhealthy=member.unhealthy or ill,
+        illness=": ".join(filter(None, (UNANSWERED_REASON, target.reason))) if ill and not member.unhealthy else "",
     )

@@ -77,7 +77,7 @@ def decide(
     primary = service.deployments[0]
     alive = [m for m in members if m.state in ("pending", "running")]
     sick, heal_at = sick_of(service, alive, now)
-    stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
+    stops = [Stop(m.id, m.illness or UNHEALTHY_REASON) for m in sick]
     alive = [m for m in alive if m not in sick]
     history = backoff.history([m for m in members if m.deployment == primary.id], now, rules)
 

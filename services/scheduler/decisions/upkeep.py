@@ -42,7 +42,7 @@ def keep(
     alive = [m for m in own if m.state in ("pending", "running")]
     sick, heal_at = sick_of(service, alive, now)
     told = [messages.unhealthy(service.name, m.id) for m in sick]
-    stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
+    stops = [Stop(m.id, m.illness or UNHEALTHY_REASON) for m in sick]
     alive = [m for m in alive if m not in sick]
     history = backoff.history(own, now, rules)
     proven_at = None

@@ -46,6 +46,7 @@ class TaskPlan(msgspec.Struct, frozen=True):
     enable_execute_command: bool = False
     request_digest: str = ""
     tags: dict[str, str] = {}
+    drain_s: float = 0.0
 
     def demand(self) -> Demand:
         """What one of them needs of a node."""
@@ -134,6 +135,7 @@ def _claim(world: World, plan: TaskPlan, demand: Demand, task_id: str, node: str
         request_digest=plan.request_digest,
         tags=plan.tags,
         gpus=_assigned(world, plan, demand, node),
+        drain_s=plan.drain_s,
     )
     world.ledger.hold(TASK.key_of(task), world.holding(task))
     return task

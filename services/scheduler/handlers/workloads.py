@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
-from contracts.aws import ecs
 from contracts.records.scheduler import CLUSTER, SERVICE, TASK_DEFINITION, Cluster, Service, TaskDefinition
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER, DeleteWorkload, PutWorkload, WorkloadDeleted, WorkloadPut
 from services.scheduler.adapters import World
 from services.scheduler.decisions import names
 from services.scheduler.decisions import services as rules
+from services.scheduler.decisions.express import NETWORK
 from services.scheduler.decisions.requests import check_network, check_support
-from services.scheduler.decisions.task_definitions import compatibilities, complete, required_attributes
+from services.scheduler.handlers.definitions import definition_record
 from services.scheduler.handlers.tasks import next_revision
-from services.shared.errors import AwsError, ValidationFailure
+from services.shared.errors import AwsError
 
-_NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-local"], "assignPublicIp": "ENABLED"}}
 _WHO = "apprunner.amazonaws.com"
 
 
@@ -37,7 +35,7 @@ class Workloads:
         definition = await self._definition(request)
         network = request.network_configuration
         if not network and definition.definition.get("networkMode") == "awsvpc":
-            network = _NETWORK
+            network = NETWORK
         check_support(definition, "FARGATE")
         check_network(definition, network)
         given = {"desiredCount": request.desired_count, "launchType": "FARGATE", "networkConfiguration": network}
@@ -99,27 +97,10 @@ class Workloads:
         return await next_revision(self._world, record)
 
     def _fresh_definition(self, request: PutWorkload) -> TaskDefinition:
-        try:
-            wanted = msgspec.convert({**request.definition, "family": request.name}, ecs.RegisterTaskDefinitionRequest)
-        except msgspec.ValidationError as error:
-            raise ValidationFailure([("definition", None, str(error))]) from error
-        complete(wanted)
-        wanted.tags = None
-        plain: dict[str, Any] = msgspec.to_builtins(wanted)
-        return TaskDefinition(
-            account=request.account,
-            region=request.region,
-            family=request.name,
-            revision=0,
-            status="ACTIVE",
-            definition=plain,
-            registered_at=self._world.clock(),
-            registered_by=_WHO,
-            requires_attributes=required_attributes(wanted),
-            compatibilities=compatibilities(wanted),
-            tags=request.tags,
-            hidden=True,
-        )
+        return definition_record(
+            request.definition, account=request.account, region=request.region, family=request.name,
+            now=self._world.clock(), by=_WHO, tags=request.tags, hidden=True,
+        )  # fmt: skip
 
     async def _service(self, request: PutWorkload, given: dict[str, Any], reference: str) -> Service:
         now, deployment_id = self._world.clock(), names.new_deployment_id()

@@ -22,6 +22,7 @@ PREFIXES = {
 ANY = "*"
 APP_RUNNER_BUILD = "build.apprunner.amazonaws.com"
 _SCALING = "application-autoscaling.amazonaws.com"
+_ECS = "ecs.amazonaws.com"
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -67,7 +68,11 @@ def _conditions(api: str, request: Any, place: Place) -> dict[str, tuple[str, ..
 
 
 def _ecs_keys(request: Any, place: Place) -> list[tuple[str, str]]:
-    """No cluster is the one called default: a policy about that one must not be passed by."""
+    """No cluster is the one called default: a policy about that one must not be passed by. The operations of Express
+    services name it in the service's ARN."""
+    if arns := _texts(request, "service_arn"):
+        path = arns[0].rpartition(":")[2].split("/")
+        return [("ecs:cluster", _cluster(path[1], place))] if len(path) == 3 else []
     if not hasattr(request, "cluster"):
         return []
     return [("ecs:cluster", _cluster(request.cluster or "default", place))]
@@ -157,6 +162,9 @@ def _ecs(operation: str, request: Any, place: Place) -> list[str]:
         return [_definition(name, place) for name in _texts(request, "task_definitions")]
     if operation in _ON_SERVICES:
         return _in_cluster("service", _texts(request, "service_name", "service", "services"), request, place)
+    if operation.endswith("ExpressGatewayService"):
+        named = _in_cluster("service", _texts(request, "service_name") or ["*"], request, place)
+        return [_here("ecs", arn, place) for arn in _texts(request, "service_arn")] or named
     if operation in ("StopTask", "DescribeTasks", "ExecuteCommand", "GetTaskProtection", "UpdateTaskProtection"):
         return _in_cluster("task", _texts(request, "task", "tasks"), request, place)
     if operation.endswith(("TaskSet", "TaskSets")):
@@ -304,6 +312,7 @@ _ROLES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "ecs": (
         (("task_role_arn",), ECS_TASKS),
         (("execution_role_arn",), ECS_TASKS),
+        (("infrastructure_role_arn",), _ECS),
         (("overrides", "task_role_arn"), ECS_TASKS),
         (("overrides", "execution_role_arn"), ECS_TASKS),
     ),

@@ -206,7 +206,7 @@ def test_what_the_proxy_says_is_read():
         Seen("b0", "t1", 2, 1, 3, 4, 5, 6, 7.0),
         Seen("b0", "", 2, 0, 3, 4, 5, 6, 0.0),
     ]
-    assert (free(2, ["b0"]), free(1, ["b0"])) == ("b1", None)
+    assert (free("b", 2, ["b0"]), free("b", 1, ["b0"]), free("x", 1, ["b0"])) == ("b1", None, "x0")
 
 
 def test_a_meter_bears_counters_that_begin_anew():

@@ -228,6 +228,13 @@ def test_a_trust_policy_names_accounts_roles_sessions_and_services(principal, wh
         ("ecs", "UpdateServicePrimaryTaskSet", ecs.UpdateServicePrimaryTaskSetRequest(cluster="main", service="shop", primary_task_set="ecs-svc/7"), [("ecs:UpdateServicePrimaryTaskSet", ARN)]),
         ("ecs", "ContinueServiceDeployment", ecs.ContinueServiceDeploymentRequest(service_deployment_arn=SHIFT, hook_id="h"), [("ecs:ContinueServiceDeployment", SHIFT)]),
         ("ecs", "DescribeServiceRevisions", ecs.DescribeServiceRevisionsRequest(service_revision_arns=[SHIFT]), [("ecs:DescribeServiceRevisions", SHIFT)]),
+        ("ecs", "UpdateExpressGatewayService", ecs.UpdateExpressGatewayServiceRequest(service_arn=ARN), [("ecs:UpdateExpressGatewayService", ARN)]),
+        (
+            "ecs",
+            "CreateExpressGatewayService",
+            ecs.CreateExpressGatewayServiceRequest(cluster="main", service_name="shop", infrastructure_role_arn="i", execution_role_arn="e", task_role_arn="t"),
+            [("ecs:CreateExpressGatewayService", ARN), ("iam:PassRole", "t"), ("iam:PassRole", "e"), ("iam:PassRole", "i")],
+        ),
         ("ecs", "ListClusters", ecs.ListClustersRequest(), [("ecs:ListClusters", "*")]),
         ("ecs", "RunTask", ecs.RunTaskRequest(task_definition="shop:3"), [("ecs:RunTask", "arn:aws:ecs:us-east-1:000000000000:task-definition/shop:3")]),
         (
@@ -365,6 +372,7 @@ def test_what_is_judged_is_what_the_operation_finds_whatever_an_arn_tells_of(api
 @pytest.mark.parametrize(
     ("api", "operation", "request_", "key", "value"),
     [
+        ("ecs", "DeleteExpressGatewayService", ecs.DeleteExpressGatewayServiceRequest(service_arn=ARN), "ecs:cluster", "arn:aws:ecs:us-east-1:000000000000:cluster/main"),
         ("ecs", "RunTask", ecs.RunTaskRequest(task_definition="shop:3"), "ecs:cluster", "arn:aws:ecs:us-east-1:000000000000:cluster/default"),
         ("cloudwatch", "PutMetricData", cloudwatch.PutMetricDataInput(namespace="Shop"), "cloudwatch:namespace", "Shop"),
         ("application_autoscaling", "DescribeScalingPolicies", aas.DescribeScalingPoliciesRequest(**IN_ECS), "application-autoscaling:service-namespace", "ecs"),
