@@ -11,6 +11,7 @@ from contracts.subjects import METRICS
 from services.autoscaler.adapters.others import MonitorMetrics, SchedulerCounts
 from services.autoscaler.adapters.world import World
 from services.autoscaler.api import ApplicationAutoScaling
+from services.autoscaler.controllers.express import ExpressFollower
 from services.autoscaler.controllers.leading import Leader
 from services.autoscaler.handlers import Scaling
 from services.autoscaler.routes import ROUTES, TargetRoutes, TargetsView, TargetView
@@ -46,6 +47,8 @@ class AutoscalerApp(App):
         self.leader = Leader(self.world, lease, scaling, MonitorMetrics(host.bus), settings)
         self._hearing = await host.bus.subscribe(METRICS, self._metrics_came)
         self.leader.start()
+        self.follower = ExpressFollower(self.world)
+        self.follower.start()
 
     async def _metrics_came(self, message: object) -> None:
         """What is in it is the monitor's to say; that it came is a reason to ask."""
@@ -55,7 +58,7 @@ class AutoscalerApp(App):
         """Give the lease up, then let go."""
         if hasattr(self, "_hearing") and not self.host.bus.client.is_closed:
             await self._hearing.unsubscribe()
-        for name, method in (("leader", "stop"), ("_keys", "close"), ("world", "close")):
+        for name, method in (("follower", "stop"), ("leader", "stop"), ("_keys", "close"), ("world", "close")):
             if hasattr(self, name):
                 await getattr(getattr(self, name), method)()
 

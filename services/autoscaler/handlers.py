@@ -16,6 +16,8 @@ from contracts.kinds import Key
 from contracts.records.autoscaler import (
     SCALABLE_TARGET,
     SCALING_ACTIVITY,
+    SCALING_POLICY,
+    SCHEDULED_ACTION,
     ScalableTarget,
     ScalingActivity,
     ScheduledAction,
@@ -31,6 +33,17 @@ from services.shared.state import Conflict, Entry
 log = structlog.get_logger()
 
 SEEN_S = 3.0
+
+
+async def deregister(world: World, key: Key) -> None:
+    """Forget a target with its policies and scheduled actions. They go first: should this break off, the target is
+    there to be deregistered again. Raises StateUnavailable, Conflict."""
+    store = world.store
+    for policy in world.policies.records(*key):
+        await store.delete(SCALING_POLICY, SCALING_POLICY.key_of(policy), "scaling_policy.deleted.v1")
+    for action in world.actions.records(*key):
+        await store.delete(SCHEDULED_ACTION, SCHEDULED_ACTION.key_of(action), "scheduled_action.deleted.v1")
+    await store.delete(SCALABLE_TARGET, key, "scalable_target.deregistered.v1")
 
 
 class Scaling:

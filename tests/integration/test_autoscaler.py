@@ -74,7 +74,6 @@ async def test_one_question_is_asked_for_all_targets_and_none_when_there_is_none
     await stage.monitor.says("Depth", 90.0)
     (asked,) = await until(lambda: stage.monitor.asked)
     assert [(q.name, q.dimensions, q.statistic, q.period_s) for q in asked.queries] == [
-        ("Depth", {"queue": "q"}, "Sum", 5),
         ("Depth", {"queue": "q"}, "Sum", 60),
     ]
     for target in (WEB, api):
@@ -110,8 +109,12 @@ async def test_an_alarm_triggers_the_steps_of_its_policy_in_one_trace(stage):
                             StepScalingPolicyConfiguration=steps))["PolicyARN"]  # fmt: skip
     await stage.monitor.says("Depth", 1050.0)
     await stage.monitor.alarm("deep", "OK", [arn], "Depth", 1000.0)
-    (policy,) = (await stage.call("describe_scaling_policies", ServiceNamespace="ecs"))["ScalingPolicies"]
-    assert [a["AlarmName"] for a in policy["Alarms"]] == ["deep"]
+
+    async def names_its_alarm():
+        (policy,) = (await stage.call("describe_scaling_policies", ServiceNamespace="ecs"))["ScalingPolicies"]
+        return [a["AlarmName"] for a in policy["Alarms"]] == ["deep"]
+
+    await until(names_its_alarm)
     await stage.monitor.alarm("deep", "ALARM", [arn], "Depth", 1000.0)
     await until(lambda: stage.desired() == 3)
     await stage.monitor.says("Depth", 1100.0)

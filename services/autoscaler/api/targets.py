@@ -8,15 +8,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from contracts.aws import application_autoscaling as aas
-from contracts.records.autoscaler import (
-    SCALABLE_TARGET,
-    SCALING_POLICY,
-    SCHEDULED_ACTION,
-    ScalableTarget,
-    Suspended,
-)
+from contracts.records.autoscaler import SCALABLE_TARGET, ScalableTarget, Suspended
 from services.autoscaler.api.base import AutoScalingBase
 from services.autoscaler.decisions import names
+from services.autoscaler.handlers import deregister
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -76,17 +71,11 @@ class Targets(AutoScalingBase):
     async def deregister_scalable_target(
         self, context: RequestContext, request: aas.DeregisterScalableTargetRequest
     ) -> aas.DeregisterScalableTargetResponse:
-        """Forget a target with its policies and scheduled actions. They go first: should this break off, the target is
-        there to be deregistered again. The service keeps its count."""
+        """Forget a target with its policies and scheduled actions. The service keeps its count."""
         key = self.key(context, request)
         if self.world.targets.record(*key) is None:
             raise AwsError("ObjectNotFoundException", f"No scalable target found for {names.where(key[2])}")
-        store = self.world.store
-        for policy in self.world.policies.records(*key):
-            await store.delete(SCALING_POLICY, SCALING_POLICY.key_of(policy), "scaling_policy.deleted.v1")
-        for action in self.world.actions.records(*key):
-            await store.delete(SCHEDULED_ACTION, SCHEDULED_ACTION.key_of(action), "scheduled_action.deleted.v1")
-        await store.delete(SCALABLE_TARGET, key, "scalable_target.deregistered.v1")
+        await deregister(self.world, key)
         return aas.DeregisterScalableTargetResponse()
 
     async def describe_scalable_targets(

@@ -118,8 +118,11 @@ def metric_name(policy: ScalingPolicy) -> str:
 
 def series(policy: ScalingPolicy) -> tuple[MetricOf, ...]:
     """The series that a target tracking policy follows, the finest first: agents tell what tasks use every few seconds,
-    what somebody puts comes each minute unless it is of high resolution."""
-    return tuple(_metric(policy, period) for period in PERIODS_S)
+    what somebody puts comes each minute unless it is of high resolution. What is added up over a period is another
+    number for another period, and a target is meant for a minute."""
+    own = policy.configuration.get("CustomizedMetricSpecification") or {}
+    periods = PERIODS_S[-1:] if own.get("Statistic") in ("Sum", "SampleCount") else PERIODS_S
+    return tuple(_metric(policy, period) for period in periods)
 
 
 def _metric(policy: ScalingPolicy, period_s: int) -> MetricOf:
