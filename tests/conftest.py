@@ -25,6 +25,7 @@ def roadstead_options() -> dict[str, Any]:
     if os.geteuid() != 0:
         pytest.skip("real containers take root")
     os.environ.setdefault("ROADSTEAD_APP_RUNNER_GATEWAY_SCALE_IN_S", "3")  # what a test has patience for
+    os.environ.setdefault("ROADSTEAD_SCHEDULER_EXPRESS_BAKE_MINUTES", "0")
     return {"zones": 3, "runtime": "oci"}
 
 

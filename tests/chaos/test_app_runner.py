@@ -1,22 +1,10 @@
 """What is served stays served: the platform killed under load, and in the middle of a deployment."""
 
-import os
-
-import pytest
-
 from tests.builders.images import File, busybox_image
-from tests.builders.platform import roadstead, until
+from tests.builders.platform import until
 from tests.builders.visitors import Visitors
 
 UP = ("--zones", "2", "--runtime", "oci")
-
-
-@pytest.fixture
-def platform():
-    if os.geteuid() != 0:
-        pytest.skip("real containers take root")
-    with roadstead(runtime="oci", zones=2) as running:
-        yield running
 
 
 def shop(version):
@@ -46,7 +34,8 @@ def status(platform, arn):
     return platform.client("apprunner").describe_service(ServiceArn=arn)["Service"]["Status"]
 
 
-def test_requests_go_on_while_the_platform_is_killed_and_comes_back(platform):
+def test_requests_go_on_while_the_platform_is_killed_and_comes_back(two_zones):
+    platform = two_zones
     arn, visitors = served(platform)
     with visitors.keep_coming(4) as answers:
         until(lambda: len(answers) > 20)
@@ -60,7 +49,8 @@ def test_requests_go_on_while_the_platform_is_killed_and_comes_back(platform):
     assert [a for a in answers if a[0] != 200] == []
 
 
-def test_a_deployment_that_is_cut_off_by_a_kill_is_finished_by_the_next(platform):
+def test_a_deployment_that_is_cut_off_by_a_kill_is_finished_by_the_next(two_zones):
+    platform = two_zones
     arn, visitors = served(platform)
     with visitors.keep_coming(2) as answers:
         until(lambda: len(answers) > 20)

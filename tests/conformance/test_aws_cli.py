@@ -47,6 +47,24 @@ def test_a_task_definition_file_runs_unchanged(aws, busybox, tmp_path):
     assert task["containers"][0]["exitCode"] == 0
 
 
+def test_an_express_service_is_made_of_an_image_and_two_roles(aws, busybox):
+    roles = ("--execution-role-arn", "arn:aws:iam::000000000000:role/execution",
+             "--infrastructure-role-arn", "arn:aws:iam::000000000000:role/infrastructure")  # fmt: skip
+    container = json.dumps({"image": busybox, "command": ["httpd", "-f", "-p", "80"]})
+    made = aws("ecs", "create-express-gateway-service", *roles, "--primary-container", container,
+               "--health-check-path", "/etc/passwd", "--scaling-target", "minTaskCount=1,maxTaskCount=2")  # fmt: skip
+    arn = made["service"]["serviceArn"]
+    name = made["service"]["serviceName"]
+    aws("ecs", "wait", "services-stable", "--services", name)
+    shown = aws("ecs", "describe-express-gateway-service", "--service-arn", arn)["service"]
+    assert (
+        shown["activeConfigurations"][0]["ingressPaths"] == made["service"]["activeConfigurations"][0]["ingressPaths"]
+    )
+    told = aws("ecs", "delete-express-gateway-service", "--service-arn", arn)["service"]["status"]["statusCode"]
+    assert told == "DRAINING"
+    aws("ecs", "wait", "services-inactive", "--services", name)
+
+
 def test_it_says_who_it_is(aws):
     assert aws("sts", "get-caller-identity")["Account"] == "000000000000"
 
