@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from contracts.records.app_runner_gateway import INGRESS, Ingress
@@ -15,7 +16,7 @@ from contracts.records.registry import IMAGE_TAG
 from services.app_runner_gateway.adapters.certificates import CA_FILE, Authority
 from services.app_runner_gateway.adapters.checks import Checks
 from services.app_runner_gateway.adapters.express import ExpressWorld
-from services.app_runner_gateway.adapters.haproxy import MISSING, connections, free_port, runs_in, taken
+from services.app_runner_gateway.adapters.haproxy import MISSING, ProxyAway, connections, free_port, runs_in, taken
 from services.app_runner_gateway.adapters.proxy import Proxy
 from services.app_runner_gateway.adapters.world import World
 from services.app_runner_gateway.api import AppRunner
@@ -36,6 +37,8 @@ from services.shared.errors import AwsError
 from services.shared.keys import KeyRing
 from services.shared.runner import App, Host
 from services.shared.settings import SettingsError
+
+log = structlog.get_logger()
 
 MOST_THREADS = 4
 USUAL_PORT = 8443
@@ -68,7 +71,7 @@ class AppRunnerGatewayApp(App):
         Raises SettingsError for a bad certificate authority, and for a port that is taken.
         """
         host, settings = self.host, self._settings
-        self._authority = Authority.open(self._folder, _now())
+        self._authority = Authority.open(self._folder, self._now())
         self.world, self._keys = await asyncio.gather(World.open(host.bus, host.clock), KeyRing.open(host.bus))
         self.express = await ExpressWorld.open(self.world)
         made = self._certify(())
@@ -99,6 +102,7 @@ class AppRunnerGatewayApp(App):
         await self._consumer.start()
         work = (("services", services), ("traffic", traffic), ("cleaning", cleaning), ("express", express))
         self._working = [host.bus.spawn(controller.run(), name) for name, controller in work]
+        self._working.append(host.bus.spawn(self._renew(), "certificate"))
 
     def _port(self) -> int:
         """The port: the given one; else that of last time; else USUAL_PORT unless any is wanted; else a free one.
@@ -142,7 +146,20 @@ class AppRunnerGatewayApp(App):
     def _certify(self, regions: Iterable[str]) -> bool:
         """See to a certificate for these regions and those of all services; whether it had to be made."""
         known = {s.region for s in self.world.services.records()} | {s.region for s in self.express.services()}
-        return self._authority.leaf(self._folder / CERTIFICATE, known | set(regions), _now())
+        return self._authority.leaf(self._folder / CERTIFICATE, known | set(regions), self._now())
+
+    async def _renew(self) -> None:
+        """Have a certificate made anew before it ends, however long this process runs."""
+        while True:
+            await asyncio.sleep(self._settings.certificate_look_s)
+            if self._certify(()) and self.proxy.running:
+                try:
+                    await self.proxy.certify()
+                except ProxyAway as error:
+                    log.warning("certificate.not_in_use", error=str(error))  # HAProxy reads it when it starts again
+
+    def _now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.host.clock(), datetime.UTC)
 
     async def _tell_where(self) -> None:
         """Where requests are answered, for the scheduler."""
@@ -224,7 +241,3 @@ def _remembered(path: Path) -> int:
     except (OSError, ValueError):
         return 0
     return port if 0 < port < 65536 else 0
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

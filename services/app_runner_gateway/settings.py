@@ -10,6 +10,7 @@ class AppRunnerGatewaySettings(msgspec.Struct, kw_only=True, frozen=True):
     `scale_in_s`: how long the load must have been lower before instances go. `deploy_s`: how long a new revision has to
     become healthy. `drain_s`: how long requests of an instance that goes may take. `queue_s`: how long a request waits
     for an instance that has room. `haproxy`: the program; empty: this set-up serves nothing, and says so.
+    `certificate_look_s`: how often is looked whether the certificate is to be made anew.
     `express_start_s`: how long a task of an Express service may fail its checks at first before it is taken for ill.
     """
 
@@ -23,3 +24,4 @@ class AppRunnerGatewaySettings(msgspec.Struct, kw_only=True, frozen=True):
     keep_deleted_s: float = 3600.0
     metrics_s: float = 10.0
     express_start_s: float = 60.0
+    certificate_look_s: float = 6 * 3600.0

@@ -1,21 +1,26 @@
 """App Runner's API over a real NATS, asked by boto3, with the scheduler beside it and agents that have no runtime."""
 
 import asyncio
+import datetime
+import time
 
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography import x509
 
 from contracts.records.registry import IMAGE_TAG, ImageTag
 from services.app_runner_gateway.adapters.haproxy import Haproxy
 from services.app_runner_gateway.app import AppRunnerGatewayApp
+from services.app_runner_gateway.decisions.proxy import CERTIFICATE
 from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.discovery.app import DiscoveryApp
 from services.discovery.settings import DiscoverySettings
 from services.identity.adapters import read_credentials
 from services.identity.app import CREDENTIALS_FILE, IdentityApp
 from services.identity.settings import IdentitySettings
+from services.shared.clock import system_clock
 from services.shared.runner import Host, HttpServer, start_app, stop_app
 from services.shared.state import Store
 from tests.fakes.agent import crashes
@@ -71,11 +76,11 @@ class Stage:
         await self.gateway(**settings)
         return self
 
-    async def host(self, service):
-        return Host(await self.nats.bus(service), self.directory, instance="t")
+    async def host(self, service, clock=system_clock):
+        return Host(await self.nats.bus(service), self.directory, instance="t", clock=clock)
 
-    async def gateway(self, **settings):
-        host = await self.host("app_runner_gateway")
+    async def gateway(self, clock=system_clock, **settings):
+        host = await self.host("app_runner_gateway", clock)
         self.app = AppRunnerGatewayApp(host, AppRunnerGatewaySettings(https_port=0, **settings))
         await start_app(self.app)
         self._http = HttpServer(self.app)
@@ -332,3 +337,16 @@ async def test_a_service_is_made_without_discovery_and_named_when_that_is_back_w
     await until(named)
     assert stage.agent.running() == running
     assert await stage.operations(arn) == [("CREATE_SERVICE", "SUCCEEDED")]
+
+
+async def test_a_certificate_is_made_anew_before_it_ends_while_the_gateway_runs(stage):
+    passed = datetime.timedelta()
+    await stage.start(clock=lambda: time.time() + passed.total_seconds(), certificate_look_s=0.05)
+    first = certificate(stage)
+    passed = datetime.timedelta(days=380)
+    await until(lambda: certificate(stage).not_valid_after_utc > first.not_valid_after_utc)
+    assert certificate(stage).not_valid_after_utc - first.not_valid_after_utc >= datetime.timedelta(days=379)
+
+
+def certificate(stage):
+    return x509.load_pem_x509_certificate((stage.directory / "app_runner_gateway" / CERTIFICATE).read_bytes())
