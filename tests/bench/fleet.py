@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from services.shared.bus import Bus, Conflict
 from services.shared.clock import system_clock
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change, View
+from tests.bench.beside import agents_bus, beside
 from tests.builders.processes import ProcessPlatform
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
@@ -143,39 +143,16 @@ def _status(task: Task, last: str) -> TaskStatus:
 @contextlib.contextmanager
 def fleet(platform: ProcessPlatform, count: int, room: int) -> Iterator[Fleet]:
     """The nodes, in a thread of this process."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    done = asyncio.Event()
-    made: list[Fleet] = []
-    failed: list[BaseException] = []
+    with beside(_fleet(platform, count, room)) as one:
+        yield one
 
-    async def run() -> None:
-        bus = await Bus.connect(
-            platform.nats_url, "agent", user="agent", password=platform.passwords["agent"], wait_s=20
-        )
+
+@contextlib.asynccontextmanager
+async def _fleet(platform: ProcessPlatform, count: int, room: int) -> AsyncIterator[Fleet]:
+    async with agents_bus(platform.nats_url, platform.passwords["agent"]) as bus:
+        one = Fleet(bus, count, room)
+        await one.start()
         try:
-            one = Fleet(bus, count, room)
-            await one.start()
-            made.append(one)
-            ready.set()
-            await done.wait()
-            await one.stop()
+            yield one
         finally:
-            await bus.close()
-
-    def work() -> None:
-        try:
-            loop.run_until_complete(run())
-        except BaseException as error:
-            failed.append(error)
-        ready.set()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        if failed:
-            raise failed[0]
-        yield made[0]
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join()
+            await one.stop()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
@@ -16,8 +15,8 @@ from contracts.subjects import metrics
 from services.cli.layout import Layout
 from services.cli.platform import passwords
 from services.shared import logs
-from services.shared.bus import Bus
 from services.shared.clock import system_clock
+from tests.bench.beside import agents_bus, beside
 from tests.builders.platform import Roadstead
 from tests.fakes.agent import FakeAgent
 
@@ -29,41 +28,22 @@ REPORT_S = 10.0
 def simulated_nodes(platform: Roadstead, count: int) -> Iterator[None]:
     """`count` nodes over three zones, each with room for hundreds of tasks, in a thread of this process."""
     logs.configure(logs.FileSink(platform.data / "simulated"))
-    ready, done = threading.Event(), threading.Event()
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            asyncio.run(_run(platform, count, ready, done))
-        except BaseException as error:
-            failed.append(error)
-            ready.set()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        if failed:
-            raise failed[0]
+    with beside(_nodes(platform, count)):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
-async def _run(platform: Roadstead, count: int, ready: threading.Event, done: threading.Event) -> None:
+@contextlib.asynccontextmanager
+async def _nodes(platform: Roadstead, count: int) -> AsyncIterator[None]:
     password = passwords(Layout(platform.data))["agent"]
-    bus = await Bus.connect(platform.info["nats_url"], "agent", user="agent", password=password, wait_s=20)
-    agents = [FakeAgent(bus, _node(number), beat_s=BEAT_S) for number in range(count)]
-    try:
+    async with agents_bus(platform.info["nats_url"], password) as bus:
+        agents = [FakeAgent(bus, _node(number), beat_s=BEAT_S) for number in range(count)]
         await asyncio.gather(*(agent.start() for agent in agents))
         reports = [bus.spawn(_report(agent), "report") for agent in agents]
-        ready.set()
-        await asyncio.to_thread(done.wait)
-        for report in reports:
-            report.cancel()
-    finally:
-        await bus.close()
+        try:
+            yield
+        finally:
+            for report in reports:
+                report.cancel()
 
 
 def _node(number: int) -> Node:
