@@ -7,7 +7,6 @@ async with registry_at(nats_platform, tmp_path) as registry:
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -147,13 +146,3 @@ def small_image(layers: tuple[bytes, ...] = (b"layer",), media_type: str = "", *
 def descriptor(data: bytes, media_type: str) -> dict[str, Any]:
     """A descriptor of content."""
     return {"mediaType": media_type, "digest": "sha256:" + sha256(data).hexdigest(), "size": len(data)}
-
-
-async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Wait for a condition, which may be a coroutine function."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = condition()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.005)

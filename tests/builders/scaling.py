@@ -39,19 +39,6 @@ LEASE_S = 60.0
 """Longer than any machine stalls; whom a lease was lost by in the middle would begin its work anew."""
 
 
-async def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The first true value of a condition."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"not true within {seconds} s")
-
-
 class FakeMonitor:
     """Answers GET_METRICS with what was set, by metric name; writes alarms."""
 

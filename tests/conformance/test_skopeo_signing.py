@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 
 from tests.builders.images import busybox_image
-from tests.builders.registry import ACCOUNT, REGION, until
+from tests.builders.registry import ACCOUNT, REGION
+from tests.builders.waiting import until
 from tests.conformance.test_skopeo import nats_platform, pytestmark, skopeo
 from tests.integration.test_identity_iam import door
 

@@ -18,17 +18,11 @@ from services.shared.errors import AwsError
 from services.shared.runner import Host
 from services.shared.state import Store
 from services.shared.views import View
+from tests.builders.waiting import until
 from tests.fakes.runtime import Behaviour, FakeRuntime
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
 AWSLOGS = {"logDriver": "awslogs", "options": {"awslogs-group": "/shop", "awslogs-stream-prefix": "web"}}
-
-
-async def until(condition, seconds: float = 30.0):
-    async with asyncio.timeout(seconds):
-        while not (found := condition()):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-        return found
 
 
 def key(task_id: str) -> tuple[str, ...]:

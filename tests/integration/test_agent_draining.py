@@ -6,7 +6,8 @@ import pytest
 from contracts.records.app_runner_gateway import TARGET, Target
 from contracts.records.scheduler import TASK
 from services.shared.state import Store
-from tests.integration.test_agent import ACCOUNT, REGION, Stage, key, until
+from tests.builders.waiting import until
+from tests.integration.test_agent import ACCOUNT, REGION, Stage, key
 
 SHOP = {"name": "web", "image": "shop:1"}
 

@@ -23,8 +23,8 @@ from services.identity.settings import IdentitySettings
 from services.shared.clock import system_clock
 from services.shared.runner import Host, HttpServer, start_app, stop_app
 from services.shared.state import Store
+from tests.builders.waiting import until
 from tests.fakes.agent import crashes
-from tests.integration.test_app_runner_proxy import until
 from tests.integration.test_scheduler import Stage as Schedulers
 
 IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/shop:1"

@@ -15,23 +15,13 @@ from services.app_runner_gateway.adapters.certificates import Authority
 from services.app_runner_gateway.adapters.haproxy import Haproxy, ProxyAway, connections, free_port
 from services.app_runner_gateway.adapters.proxy import Proxy
 from services.app_runner_gateway.decisions.proxy import CERTIFICATE, Frame, Server
+from tests.builders.waiting import until
 
 HOST = "shop.us-east-1.apprunner.localhost"
 LATER_S = 30
 _CLOSE = aiohttp.ClientWSTimeout(ws_close=LATER_S)
 
 pytestmark = pytest.mark.skipif(Haproxy(os.curdir, "haproxy", lambda: None).missing, reason="haproxy is not installed")
-
-
-async def until(condition, seconds=LATER_S):
-    async with asyncio.timeout(seconds):
-        while True:
-            found = condition()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            await asyncio.sleep(0.02)
 
 
 class Upstream:

@@ -8,7 +8,8 @@ import pytest
 
 from services.autoscaler.adapters.others import SchedulerCounts
 from services.shared.leases import Lease
-from tests.builders.scaling import WEB, Stage, until
+from tests.builders.scaling import WEB, Stage
+from tests.builders.waiting import until
 
 
 @pytest.fixture

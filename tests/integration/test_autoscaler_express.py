@@ -3,7 +3,8 @@
 import pytest
 
 from contracts.records.scheduler import SERVICE
-from tests.builders.scaling import Stage, until
+from tests.builders.scaling import Stage
+from tests.builders.waiting import until
 from tests.fakes.gateway import FakeGateway
 from tests.integration.test_scheduler_express import ROLES
 

@@ -22,6 +22,7 @@ from services.identity.settings import IdentitySettings
 from services.shared.runner import Host, HttpServer, start_app, stop_app
 from services.shared.state import Store
 from tests.builders import dns, ecs
+from tests.builders.waiting import until
 
 
 class Caller:
@@ -108,18 +109,6 @@ async def stage(nats_platform, tmp_path):
 @pytest.fixture
 async def cloud_map(stage):
     return await stage.start()
-
-
-async def until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        await asyncio.sleep(0.002)
-    raise AssertionError(f"not true within {seconds} s")
 
 
 async def test_a_namespace_is_made_found_changed_and_deleted(cloud_map):

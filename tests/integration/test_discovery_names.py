@@ -5,7 +5,8 @@ import pytest
 from contracts.grants import OPERATOR
 from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME, ProvideName, RemoveName
 from services.shared.bus import CommandRefused
-from tests.integration.test_discovery import Ecs, Stage, until
+from tests.builders.waiting import until
+from tests.integration.test_discovery import Ecs, Stage
 
 
 @pytest.fixture

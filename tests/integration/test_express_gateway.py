@@ -24,7 +24,7 @@ from services.shared.runner import Host, start_app, stop_app
 from services.shared.state import Store
 from tests.builders import ecs
 from tests.builders.visitors import Localhost
-from tests.integration.test_app_runner_proxy import until
+from tests.builders.waiting import until
 
 HOST = "web-1234.ecs.us-east-1.localhost"
 SCALING = ExpressScaling(min_tasks=1, max_tasks=5, metric="AVERAGE_CPU", target=60.0, wanted_at=1.0)

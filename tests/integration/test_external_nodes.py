@@ -34,8 +34,8 @@ from services.shared.views import View
 from tests.builders.ecs import node as node_record
 from tests.builders.ecs import task as task_record
 from tests.builders.registry import registry_at
+from tests.builders.waiting import until
 from tests.integration.test_identity_iam import allow, door, refused, trusting  # noqa: F401
-from tests.integration.test_scheduler import until
 
 REGION = "us-east-1"
 SSM_TRUST = trusting(Service="ssm.amazonaws.com")

@@ -20,7 +20,8 @@ from services.registry.decisions.names import RepositoryId
 from services.shared.bus import CommandRefused
 from services.shared.errors import AwsError, StateUnavailable
 from tests.builders.images import digest_of
-from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
+from tests.builders.waiting import until
 
 SHOP = RepositoryId(ACCOUNT, REGION, "shop")
 

@@ -15,7 +15,8 @@ from services.shared.clock import ManualClock
 from services.shared.errors import AwsError
 from services.shared.state import Store
 from tests.builders.ecr import Boto, put
-from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
+from tests.builders.waiting import until
 
 SHOP = RepositoryId(ACCOUNT, REGION, "shop")
 DAY_S = 24 * 3600.0

@@ -20,9 +20,10 @@ from services.registry.ports import LoginFailed
 from services.shared.errors import AwsError
 from services.shared.state import Store
 from tests.builders.ecr import Boto
-from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
 from tests.builders.sessions import TOKEN as SESSION_TOKEN
 from tests.builders.sessions import a_session
+from tests.builders.waiting import until
 from tests.fakes.image_registry import ImageRegistry
 from tests.integration.test_identity_iam import door  # noqa: F401
 

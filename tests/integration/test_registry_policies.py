@@ -11,7 +11,8 @@ from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
 from services.shared.bus import CommandRefused
 from services.shared.state import Store
 from tests.builders.ecr import Boto, put
-from tests.builders.registry import ACCOUNT, KEY, REGION, SECRET, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, KEY, REGION, SECRET, registry_at, small_image
+from tests.builders.waiting import until
 
 OTHER = "999999999999"
 THEIR_KEY = "AKIAOTHERACCOUNT0001"

@@ -14,7 +14,8 @@ from contracts.rpc.registry import IssuePullToken
 from services.registry.decisions.names import RepositoryId
 from services.shared.errors import AwsError
 from tests.builders.images import BuiltImage, digest_of
-from tests.builders.registry import ACCOUNT, REGION, descriptor, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, descriptor, registry_at, small_image
+from tests.builders.waiting import until
 from tests.fakes.image_registry import ImageRegistry
 
 CACHED = RepositoryId(ACCOUNT, REGION, "hub/library/app")

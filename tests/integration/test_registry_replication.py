@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from contracts.records.registry import BACKFILL, BACKFILL_RESULT, Backfill, BackfillResult
 from services.registry.decisions.names import RepositoryId
 from services.shared.errors import AwsError
-from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
+from tests.builders.waiting import until
 
 OTHER = "999999999999"
 SHOP, THERE, THEIRS = (

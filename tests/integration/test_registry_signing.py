@@ -20,8 +20,9 @@ from contracts.records.registry import IMAGE, SIGNING_PROFILE
 from services.registry.decisions.names import RepositoryId
 from services.shared.state import Store
 from tests.builders.ecr import Boto, put
-from tests.builders.registry import ACCOUNT, REGION, descriptor, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, descriptor, registry_at, small_image
 from tests.builders.sessions import TOKEN, a_session
+from tests.builders.waiting import until
 
 PROFILE = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/"
 SHOP = RepositoryId(ACCOUNT, REGION, "shop")

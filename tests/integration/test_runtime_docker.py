@@ -17,7 +17,7 @@ from services.agent.ports import ContainerSpec, RuntimeFailure, SandboxSpec
 from services.agent.runtimes.docker import DockerRuntime, pause
 from services.agent.runtimes.docker.joining import JOINS
 from tests.builders.images import busybox_image
-from tests.builders.scaling import until
+from tests.builders.waiting import until
 from tests.integration.runtime_suite import Node, RuntimeSuite
 
 NETWORK = "roadstead-suite"

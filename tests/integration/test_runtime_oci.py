@@ -38,6 +38,7 @@ from services.agent.runtimes.oci.keeper import INITS, is_static
 from services.agent.runtimes.oci.network import host_address
 from tests.builders.images import busybox_image, busybox_layer, tar_layer
 from tests.builders.images import image as image_of
+from tests.builders.waiting import until
 from tests.fakes.image_registry import ImageRegistry
 from tests.integration.runtime_suite import RuntimeSuite, fetch
 
@@ -106,15 +107,6 @@ def shell(script: str, image: Image, **given: object) -> ContainerSpec:
 
 async def text(runtime: OciRuntime, container_id: str = "c1") -> list[str]:
     return [line.text async for line in runtime.logs(container_id, follow=True)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Look again until it is so, at most 30 seconds."""
-    for _ in range(1500):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not come to be so in time")
 
 
 def packet_rules() -> str:

@@ -8,8 +8,9 @@ import pytest
 
 from contracts.records.scanner import ImageScan
 from tests.builders.images import busybox_image, digest_of
-from tests.builders.registry import registry_at, small_image, until
+from tests.builders.registry import registry_at, small_image
 from tests.builders.scanner import RECORDS, advisories, packages, packed_image, scanner_at
+from tests.builders.waiting import until
 from tests.integration.test_registry_ecr import Boto
 
 SOON = 30.0

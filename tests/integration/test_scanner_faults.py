@@ -19,8 +19,9 @@ from services.scanner.adapters.workers import Workers
 from services.scanner.handlers import scanning
 from services.shared.bus import CommandRefused
 from tests.builders.images import tar_layer
-from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image, until
+from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
 from tests.builders.scanner import advisories, packages, packed_image, scanner_at
+from tests.builders.waiting import until
 
 SOON = 30.0
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,14 +15,8 @@ from services.shared.bus import CommandRefused
 from services.shared.errors import AwsError, StateUnavailable
 from services.shared.runner import Host
 from tests.builders.ecs import ACCOUNT, REGION, container, context, node, register
+from tests.builders.waiting import until
 from tests.fakes.agent import FakeAgent, crashes
-
-
-async def until(condition, seconds: float = 30.0):
-    async with asyncio.timeout(seconds):
-        while not (found := condition()):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-        return found
 
 
 class Stage:

@@ -7,7 +7,8 @@ import pytest
 
 from services.shared.errors import AwsError
 from tests.builders.ecs import AWSVPC, container, register
-from tests.integration.test_scheduler import Client, Stage, ready, until, web_service
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import Client, Stage, ready, web_service
 
 ARN = "arn:aws:ecs:us-east-1:000000000000"
 

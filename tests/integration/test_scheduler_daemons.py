@@ -6,8 +6,9 @@ import pytest
 
 from services.shared.errors import AwsError
 from tests.builders.ecs import ACCOUNT, REGION
+from tests.builders.waiting import until
 from tests.fakes.agent import crashes, runs
-from tests.integration.test_scheduler import ready, stage, until
+from tests.integration.test_scheduler import ready, stage
 
 __all__ = ["stage"]
 

@@ -9,8 +9,9 @@ from contracts.subjects import AWS_EVENTS_STREAM, aws_event
 from services.scheduler.decisions import names
 from services.shared.tails import Tail
 from tests.builders.ecs import ACCOUNT, REGION
+from tests.builders.waiting import until
 from tests.fakes.agent import crashes
-from tests.integration.test_scheduler import ready, stage, until, web_service
+from tests.integration.test_scheduler import ready, stage, web_service
 
 __all__ = ["stage"]
 

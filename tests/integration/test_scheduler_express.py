@@ -7,8 +7,9 @@ from contracts.records.app_runner_gateway import INGRESS
 from contracts.records.scheduler import SERVICE
 from services.shared.errors import AwsError
 from tests.builders.ecs import container, register
+from tests.builders.waiting import until
 from tests.fakes.gateway import INGRESS_HERE, FakeGateway
-from tests.integration.test_scheduler import Client, Stage, until
+from tests.integration.test_scheduler import Client, Stage
 
 ROLES = {
     "executionRoleArn": "arn:aws:iam::000000000000:role/execution",

@@ -6,7 +6,8 @@ from contracts.records.identity import MANAGED_NODE, ManagedNode
 from services.shared.errors import AwsError
 from services.shared.state import Store
 from tests.builders.ecs import ACCOUNT, REGION
-from tests.integration.test_scheduler import Client, Stage, ready, until, web_service
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import Client, Stage, ready, web_service
 
 NAME = "mi-0123456789abcdef0"
 SILENCE = {"node_silence_s": 1.0}

@@ -5,7 +5,8 @@ import pytest
 
 from services.shared.errors import AwsError
 from tests.builders.ecs import container, register
-from tests.integration.test_scheduler import Client, Stage, ready, until
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import Client, Stage, ready
 
 
 @pytest.fixture

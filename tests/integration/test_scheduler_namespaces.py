@@ -6,7 +6,8 @@ from contracts.records.discovery import DISCOVERY_SERVICE, KINDS, NAMESPACE, Dis
 from services.shared.errors import AwsError
 from services.shared.state import Store
 from tests.builders.ecs import ACCOUNT, REGION
-from tests.integration.test_scheduler import ready, stage, until, web_service
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import ready, stage, web_service
 
 __all__ = ["stage"]
 

@@ -14,7 +14,8 @@ from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from services.shared.errors import AwsError
 from services.shared.state import Store
 from tests.builders.ecs import ACCOUNT, REGION, container, register
-from tests.integration.test_scheduler import Client, Stage, ready, until, web_service
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import Client, Stage, ready, web_service
 from tests.integration.test_scheduler_deployments import described, ended
 
 STAGES = [

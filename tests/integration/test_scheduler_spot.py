@@ -10,7 +10,8 @@ from services.scheduler.decisions.spot import BadInterruption, Interruption
 from services.scheduler.handlers.spot import interrupt, release
 from services.shared.runner import HttpServer
 from tests.builders.ecs import AWSVPC, container, register
-from tests.integration.test_scheduler import Client, Stage, ready, until, web_service
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import Client, Stage, ready, web_service
 
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 

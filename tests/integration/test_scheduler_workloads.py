@@ -7,7 +7,8 @@ from contracts.records.scheduler import SERVICE, TASK_DEFINITION
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER, DeleteWorkload, PutWorkload, WorkloadPut
 from services.scheduler.handlers.workloads import Workloads
 from services.shared.errors import AwsError
-from tests.integration.test_scheduler import Client, Stage, until
+from tests.builders.waiting import until
+from tests.integration.test_scheduler import Client, Stage
 
 WHERE = {"account": "000000000000", "region": "us-east-1"}
 

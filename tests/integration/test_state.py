@@ -13,6 +13,7 @@ from services.shared.errors import AwsError, StateUnavailable
 from services.shared.leases import Lease
 from services.shared.state import Store, fetch
 from services.shared.views import View
+from tests.builders.waiting import until
 
 
 def cluster(name: str, status: str = "ACTIVE") -> Cluster:
@@ -20,12 +21,6 @@ def cluster(name: str, status: str = "ACTIVE") -> Cluster:
 
 
 KEY = ("000000000000", "us-east-1", "main")
-
-
-async def until(condition, seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_a_writer_sees_its_own_write_at_once(nats_platform):

@@ -14,7 +14,7 @@ from services.agent.runtimes.docker import joining
 from services.agent.runtimes.docker.engine import UNREACHABLE, EngineError
 from services.agent.runtimes.docker.joining import GONE, IDLE, OFF, ON, Joining, standing
 from services.agent.runtimes.docker.networks import Network
-from tests.builders.scaling import until
+from tests.builders.waiting import until
 
 
 class Engine:
