@@ -11,19 +11,23 @@ STATE_OWNERS = tuple(sorted({kind.service for kind in KINDS}))
 
 AWS_EVENTS_AGE_S = EVENTS_AGE_S = 7 * 24 * 3600
 
+VERSIONS = 8
+
 _DAY_NS = 24 * 3600 * 1_000_000_000
 _MIB = 1024 * 1024
 
 
 def state_stream(owner: str) -> dict[str, Any]:
-    """A service's state: the newest record of each entity, a delete being a message that times out."""
+    """A service's state: the newest record of each entity, a delete being a message that times out. The few versions
+    before it are kept for EVENTS, which copies a moment later (docs/adr/0007-a-few-versions.md)."""
     return {
         "name": f"STATE_{owner.upper()}",
         "subjects": [f"state.{owner}.>"],
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "max_msgs_per_subject": 1,
+        "max_msgs_per_subject": VERSIONS,
+        "allow_rollup_hdrs": True,
         "allow_direct": True,
         "allow_msg_ttl": True,
         "allow_atomic": True,

@@ -1,4 +1,4 @@
-"""A service's own state: one stream, one message an entity, every change one compare-and-set publish.
+"""A service's own state: one stream, an entity the newest message of its subject, a change one compare-and-set publish.
 
 The rule is in architecture.md, "One write per change". A writer sees its own writes: a change is in the service's
 tables before the call that made it returns.
@@ -127,6 +127,7 @@ class Store:
             return
         headers = self._headers(event, entry.sequence if expect is None else expect, cause, entry.trace)
         headers["Op"] = "delete"
+        headers["Nats-Rollup"] = "sub"  # the versions before it, or they would be the newest when it has timed out
         headers["Nats-TTL"] = f"{DELETE_TTL_S}s"
         sequence = await self._write(kind, key, b"", headers)
         self._view.changed(table.apply(key, None, sequence))

@@ -292,7 +292,7 @@ class Follower:
         self._expected = 1
         name = f"v{self._bus.service}-{inbox.rsplit('.', 1)[1]}"
         start = (
-            {"deliver_policy": "all"}
+            {"deliver_policy": "last_per_subject"}
             if from_start
             else {"deliver_policy": "by_start_sequence", "opt_start_seq": self._reached + 1}
         )

@@ -130,6 +130,48 @@ async def test_every_change_is_in_the_event_log(nats_platform):
     )
 
 
+async def test_changes_that_follow_one_another_at_once_are_all_in_the_event_log(nats_platform):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    states = ("ACTIVE", "DEPROVISIONING", "ACTIVE", "INACTIVE")
+
+    async def live(name: str) -> None:
+        for status in states:
+            await store.put(CLUSTER, cluster(name, status), "cluster.changed.v1")
+
+    names = [f"c{number}" for number in range(60)]
+    await asyncio.gather(*(live(name) for name in names))  # at once: the streams were made a moment ago
+    operator = await nats_platform.bus("operator")
+
+    async def copied() -> bool:
+        return (await operator.api("STREAM.INFO.EVENTS"))["state"]["messages"] >= len(names) * len(states)
+
+    await until(copied)
+
+
+async def test_what_is_deleted_does_not_come_back_when_its_deletion_is_forgotten(nats_platform):
+    bus, operator = await nats_platform.bus("scheduler"), await nats_platform.bus("operator")
+    store = await Store.open(bus, KINDS)
+    for status in ("ACTIVE", "DEPROVISIONING"):
+        await store.put(CLUSTER, cluster("main", status), "cluster.changed.v1")
+    await store.delete(CLUSTER, KEY, "cluster.deleted.v1")
+    info = (await operator.api("STREAM.INFO.STATE_SCHEDULER", {"subjects_filter": CLUSTER.subject(KEY)}))["state"]
+    assert info["subjects"] == {CLUSTER.subject(KEY): 1}, "the deletion alone, and that times out"
+    await operator.api("STREAM.MSG.DELETE.STATE_SCHEDULER", {"seq": info["last_seq"]})
+    assert await fetch(bus, CLUSTER, KEY) is None
+    fresh = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    assert fresh.table(CLUSTER).records() == []
+
+
+async def test_a_view_that_is_opened_reads_the_newest_of_each_entity_alone(nats_platform):
+    store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    for status in ("ACTIVE", "DEPROVISIONING", "INACTIVE"):
+        await store.put(CLUSTER, cluster("main", status), "cluster.changed.v1")
+    changes = []
+    fresh = await Store.open(await nats_platform.bus("scheduler"), KINDS, listen=changes.append)
+    assert fresh.table(CLUSTER).records() == [cluster("main", "INACTIVE")]
+    assert [change.new.record.status for change in changes] == ["INACTIVE"]
+
+
 async def test_a_lease_has_one_holder_and_its_restart_follows_at_once(nats_platform):
     bus, other = await nats_platform.bus("scheduler"), await nats_platform.bus("scheduler")
     now = 1000.0
