@@ -42,7 +42,11 @@ class SandboxSpec(msgspec.Struct, frozen=True):
     """The network (and cgroup) that the containers of one task share.
 
     network_mode: `awsvpc` own IP, no host ports; `bridge` own IP behind host ports; `host`; `none`.
-    cpu_units and memory_mib bound the task as a whole (0: no bound). labels come back from `sandboxes()`.
+    cpu_units and memory_mib bound the task as a whole (0: no bound); with a bound of memory, swap_mib (MiB) may be used
+    beyond it. labels come back from `sandboxes()`.
+
+    pid_mode, ipc_mode: `task` one namespace for all containers, `host` the node's own, empty or `none` one for each.
+    shared_memory_mib is the size of the /dev/shm that containers with ipc_mode task share (0: 64).
     """
 
     id: str
@@ -55,6 +59,10 @@ class SandboxSpec(msgspec.Struct, frozen=True):
     dns_search: list[str] = []
     extra_hosts: dict[str, str] = {}
     labels: dict[str, str] = {}
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    shared_memory_mib: int = 0
+    swap_mib: int = 0
 
 
 class Sandbox(msgspec.Struct, frozen=True):
@@ -94,7 +102,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     entry_point / command None: the image's; an entry_point given drops the image's command.
     memory_mib is the hard limit (0: none), memory_reservation_mib the soft one; cpu_units become shares
     (and a quota when cpu_quota is true). stop_timeout_s: seconds between SIGTERM and SIGKILL. `devices` are paths of
-    the node's device files that it has at the same paths.
+    the node's device files that it has at the same paths. max_swap_mib is the swap beyond memory_mib, which it needs
+    (None: what the runtime gives); swappiness, 0 to 100, goes with it.
     """
 
     id: str
@@ -122,6 +131,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     sysctls: dict[str, str] = {}
     stop_signal: str = ""
     devices: list[str] = []
+    max_swap_mib: int | None = None
+    swappiness: int | None = None
     labels: dict[str, str] = {}
 
 

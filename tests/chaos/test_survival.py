@@ -57,6 +57,30 @@ def test_tasks_that_survived_the_platform_are_adopted_and_those_that_did_not_rep
     assert (task["taskArn"] in before, task["containers"][0]["exitCode"]) == (True, 137)
 
 
+def test_a_task_that_shares_processes_survives_the_platform_and_leaves_nothing(platform):
+    uri, ecs = platform.push(busybox_image(), "busybox"), platform.client("ecs")
+    definition = {**sleeper(uri, "sleep", "86403"), "pidMode": "task"}
+    (main,) = definition["containerDefinitions"]
+    definition["containerDefinitions"].append({**main, "name": "other", "command": ["sleep", "86404"]})
+    ecs.register_task_definition(**definition)
+    ecs.create_service(cluster=CLUSTER, serviceName="naps", taskDefinition="sleeper", desiredCount=1, **FARGATE)
+    (arn,) = until(lambda: running(ecs))
+    pause = ("/pause", arn.rsplit("/", 1)[1])
+
+    def standing():
+        return [processes(platform.data, *argv) for argv in (pause, ("sleep", "86403"), ("sleep", "86404"))]
+
+    before = standing()
+    assert [len(pids) for pids in before] == [1, 1, 1]
+    platform.kill()
+    platform.up("--zones", "2", "--runtime", "oci")
+    ecs = platform.client("ecs")
+    until(lambda: running(ecs) == {arn})
+    assert standing() == before
+    ecs.delete_service(cluster=CLUSTER, service="naps", force=True)
+    until(lambda: standing() == [[], [], []])
+
+
 def test_nothing_that_was_acknowledged_is_lost_when_the_platform_is_killed(platform):
     acknowledged: list[int] = []
 

@@ -222,7 +222,6 @@ def test_an_efs_file_system_is_the_same_directory_for_all_tasks(ecs, platform, b
 @pytest.mark.parametrize(
     ("members", "container", "why"),
     [
-        ({"pidMode": "task"}, {}, "pidMode"),
         ({"enableFaultInjection": True}, {}, "enableFaultInjection"),
         ({}, {"logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "x"}}}, "awsfirelens"),
         ({}, {"environmentFiles": [{"value": "arn:aws:s3:::b/e.env", "type": "s3"}]}, "environmentFiles"),

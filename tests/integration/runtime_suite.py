@@ -36,6 +36,7 @@ from services.agent.ports import (
 )
 from tests.builders.images import BuiltImage, Directory, File, busybox_image
 from tests.fakes.image_registry import ImageRegistry
+from tests.integration.namespaces_suite import NamespacesSuite
 
 Images = Callable[[BuiltImage], Awaitable[Image]]
 SERVE = 'while true; do printf "HTTP/1.0 200 OK\\r\\n\\r\\n$0" | nc -l -p 8080 >/dev/null; done'
@@ -103,7 +104,7 @@ async def told(command: Command) -> tuple[dict[int, bytes], int]:
     return said, code
 
 
-class RuntimeSuite:
+class RuntimeSuite(NamespacesSuite):
     """See the module. reaches_tasks: the node reaches a task's own address. ends_commands: who closes an open exec ends
     it."""
 

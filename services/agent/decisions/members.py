@@ -33,8 +33,6 @@ _UNSUPPORTED_OF_CONTAINER = {
     "disableNetworking": "disabled networking of one container",
 }
 _UNSUPPORTED_OF_TASK = {
-    "pidMode": "a pidMode",
-    "ipcMode": "an ipcMode",
     "proxyConfiguration": "a proxy configuration",
     "inferenceAccelerators": "inference accelerators",
     "enableFaultInjection": "fault injection",
@@ -70,6 +68,8 @@ class LinuxParameters(msgspec.Struct, frozen=True):
     cap_drop: list[str] = []
     shared_memory_mib: int = 0
     tmpfs: list[Mount] = []
+    max_swap_mib: int | None = None
+    swappiness: int | None = None
 
 
 def pairs(named: list[dict[str, Any]] | None) -> dict[str, str]:
@@ -282,4 +282,18 @@ def linux_parameters(definition: dict[str, Any]) -> LinuxParameters:
         cap_drop=list(capabilities.get("drop") or []),
         shared_memory_mib=given.get("sharedMemorySize") or 0,
         tmpfs=tmpfs,
+        max_swap_mib=given.get("maxSwap"),
+        # "If a value is not specified for maxSwap then this parameter is ignored" (ECS API reference, LinuxParameters)
+        swappiness=given.get("swappiness") if given.get("maxSwap") is not None else None,
     )
+
+
+def namespace_modes(definition: dict[str, Any]) -> tuple[str, str]:
+    """(pidMode, ipcMode), empty where nothing is said. Raises PlanError for a word that ECS does not have."""
+    found = []
+    for member, known in (("pidMode", ("host", "task")), ("ipcMode", ("host", "task", "none"))):
+        mode = definition.get(member) or ""
+        if mode and mode not in known:
+            raise PlanError(f"{mode!r} is no {member}")
+        found.append(mode)
+    return found[0], found[1]

@@ -9,6 +9,7 @@ import msgspec
 from contracts.records.scheduler import Task
 from services.agent.decisions.health import HealthCheck
 from services.agent.decisions.members import (
+    LinuxParameters,
     Logging,
     PlanError,
     cpu_units,
@@ -17,6 +18,7 @@ from services.agent.decisions.members import (
     logging,
     memory_mib,
     mounts,
+    namespace_modes,
     pairs,
     ports,
     refuse_unsupported,
@@ -117,7 +119,7 @@ def plan_task(
         revision=revision,
         network_mode=mode,
         containers=_ordered(containers, merged),
-        sandbox=_sandbox(task, merged, containers, mode, cpu, memory, labels),
+        sandbox=_sandbox(task, definition, merged, containers, mode, cpu, memory, labels),
         task_role_arn=overrides.get("taskRoleArn") or definition.get("taskRoleArn") or "",
         execution_role_arn=overrides.get("executionRoleArn") or definition.get("executionRoleArn") or "",
         cpu_units=cpu,
@@ -194,6 +196,7 @@ def _ordered(containers: list[ContainerPlan], merged: list[dict[str, Any]]) -> l
 
 def _sandbox(
     task: Task,
+    definition: dict[str, Any],
     merged: list[dict[str, Any]],
     containers: list[ContainerPlan],
     mode: str,
@@ -203,6 +206,8 @@ def _sandbox(
 ) -> SandboxSpec:
     hostname = next((d["hostname"] for d in merged if d.get("hostname")), "")
     hosts = {h["hostname"]: h["ipAddress"] for d in merged for h in d.get("extraHosts") or []}
+    pid_mode, ipc_mode = namespace_modes(definition)
+    linux = [linux_parameters(d) for d in merged]
     return SandboxSpec(
         id=task.id,
         hostname=hostname,
@@ -214,6 +219,10 @@ def _sandbox(
         dns_search=_distinct(merged, "dnsSearchDomains"),
         extra_hosts={**hosts, **shared_hosts(merged)},
         labels=labels,
+        pid_mode=pid_mode,
+        ipc_mode=ipc_mode,
+        shared_memory_mib=max(each.shared_memory_mib for each in linux) if ipc_mode == "task" else 0,
+        swap_mib=sum(each.max_swap_mib or 0 for each in linux),
     )
 
 
@@ -262,7 +271,7 @@ def container_spec(
     environment: dict[str, str],
     devices: list[str] | None = None,
 ) -> ContainerSpec:
-    """What the runtime is asked for. `devices` are those of its GPUs."""
+    """What the runtime is asked for. `devices` are those of its GPUs. Raises PlanError."""
     d = container.definition
     linux = linux_parameters(d)
     limits = [Ulimit(u["name"], u["softLimit"], u["hardLimit"]) for u in d.get("ulimits") or []]
@@ -278,11 +287,12 @@ def container_spec(
         mounts=[*container.mounts, *linux.tmpfs],
         ulimits=limits,
         cpu_units=container.cpu_units,
-        memory_mib=container.memory_mib,
+        memory_mib=_memory_limit(plan, container, linux),
         memory_reservation_mib=container.memory_reservation_mib,
         readonly_root_filesystem=bool(d.get("readonlyRootFilesystem")),
         privileged=bool(d.get("privileged")),
-        init=linux.init,
+        # In a namespace of several containers none of them is the first process: what holds it is, and reaps for all.
+        init=linux.init and not plan.sandbox.pid_mode,
         tty=bool(d.get("pseudoTerminal")),
         interactive=bool(d.get("interactive")),
         cap_add=linux.cap_add,
@@ -290,8 +300,20 @@ def container_spec(
         shared_memory_mib=linux.shared_memory_mib,
         sysctls={s["namespace"]: s["value"] for s in d.get("systemControls") or []},
         devices=devices or [],
+        max_swap_mib=linux.max_swap_mib,
+        swappiness=linux.swappiness,
         labels=container_labels(plan, container),
     )
+
+
+def _memory_limit(plan: TaskPlan, container: ContainerPlan, linux: LinuxParameters) -> int:
+    """The container's limit in MiB, 0 for none. Swap is bounded together with memory, so with maxSwap the task's limit
+    is each container's, and there must be one. Raises PlanError."""
+    if linux.max_swap_mib is None or container.memory_mib:
+        return container.memory_mib
+    if not plan.memory_mib:
+        raise PlanError(f"container {container.name}: maxSwap needs a limit of memory, the container's or the task's")
+    return plan.memory_mib
 
 
 def bindings(container: ContainerPlan, sandbox: Sandbox) -> list[HostPort]:

@@ -48,6 +48,22 @@ def fargate_size(cpu: str | None, memory: str | None) -> bool:
     return cpu is not None and memory is not None and int(memory) in MEMORY.get(int(cpu), ())
 
 
+def unfit_for_fargate(request: ecs.RegisterTaskDefinitionRequest) -> str | None:
+    """Why Fargate does not share such namespaces or has no such memory, as ECS says it; None when it does (ECS API
+    reference, RegisterTaskDefinition: pidMode, ipcMode; LinuxParameters: maxSwap, swappiness)."""
+    without = "Tasks using the Fargate launch type do not support"
+    if request.pid_mode == "host":
+        return f"{without} pidMode 'host'. The supported value for pidMode is 'task'."
+    if request.ipc_mode is not None:
+        return f"{without} ipcMode."
+    for container in request.container_definitions:
+        linux = container.linux_parameters
+        for member, value in (("maxSwap", linux and linux.max_swap), ("swappiness", linux and linux.swappiness)):
+            if value is not None:
+                return f"{without} {member}."
+    return None
+
+
 def check_fargate(request: ecs.RegisterTaskDefinitionRequest) -> None:
     """Refuse what Fargate can't run. Raises ClientException."""
 
@@ -63,6 +79,8 @@ def check_fargate(request: ecs.RegisterTaskDefinitionRequest) -> None:
         raise refuse("No Fargate configuration exists for given values.")
     if request.placement_constraints:
         raise refuse("Task definitions that are compatible with Fargate do not support placement constraints.")
+    if (why := unfit_for_fargate(request)) is not None:
+        raise refuse(why)
     for container in request.container_definitions:
         if container.privileged:
             raise refuse("Fargate does not support privileged containers.")

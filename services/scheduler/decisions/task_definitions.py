@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 
 from contracts.aws import ecs
-from services.scheduler.decisions.fargate import check_fargate, fargate_size, size_in_units
+from services.scheduler.decisions.fargate import check_fargate, fargate_size, size_in_units, unfit_for_fargate
 from services.shared.errors import AwsError
 
 _FAMILY = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 MAX_CONTAINERS = 10
+#: The kernel parameters that each IPC namespace has (ECS API reference, SystemControl).
+IPC_CONTROLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 
 
 def refuse(message: str) -> AwsError:
@@ -43,6 +45,7 @@ def complete(request: ecs.RegisterTaskDefinitionRequest) -> None:
     for container in request.container_definitions:
         _complete_container(container, request)
     _check_together(request)
+    _check_namespaces(request)
     if request.requires_compatibilities and "FARGATE" in request.requires_compatibilities:
         check_fargate(request)
 
@@ -183,6 +186,31 @@ def _check_together(request: ecs.RegisterTaskDefinitionRequest) -> None:
         _check_dependencies(by_name)
 
 
+def _check_namespaces(request: ecs.RegisterTaskDefinitionRequest) -> None:
+    """pidMode, ipcMode and what goes with them (ECS API reference, RegisterTaskDefinition and LinuxParameters)."""
+    platform = request.runtime_platform
+    windows = ((platform and platform.operating_system_family) or "").startswith("WINDOWS")
+    for member, mode in (("pidMode", request.pid_mode), ("ipcMode", request.ipc_mode)):
+        if windows and mode is not None:
+            raise refuse(f"{member} is not supported for Windows containers.")
+    for container in request.container_definitions:
+        if request.ipc_mode == "host":
+            named = (control.namespace or "" for control in container.system_controls or ())
+            if kernel := next((name for name in named if name.startswith(IPC_CONTROLS)), None):
+                raise refuse(f"systemControls of the IPC namespace ({kernel}) are not supported when ipcMode=host.")
+        if (linux := container.linux_parameters) is not None:
+            _check_swap(container.name or "", linux, windows=windows)
+
+
+def _check_swap(name: str, linux: ecs.LinuxParameters, *, windows: bool) -> None:
+    if windows and (linux.max_swap is not None or linux.swappiness is not None):
+        raise refuse(f"Container '{name}': maxSwap and swappiness are not supported for Windows containers.")
+    if linux.max_swap is not None and linux.max_swap < 0:
+        raise refuse(f"Container '{name}': maxSwap must be 0 or a positive number.")
+    if linux.swappiness is not None and not 0 <= linux.swappiness <= 100:
+        raise refuse(f"Container '{name}': swappiness must be between 0 and 100.")
+
+
 def _check_port_clash(request: ecs.RegisterTaskDefinitionRequest) -> None:
     taken: set[tuple[int, str | None]] = set()
     for container in request.container_definitions:
@@ -229,7 +257,8 @@ def compatibilities(request: ecs.RegisterTaskDefinitionRequest) -> list[str]:
     """Which launch types a completed request could run on."""
     if request.network_mode != "awsvpc":
         return ["EXTERNAL", "EC2", *(["MANAGED_INSTANCES"] if request.network_mode == "host" else [])]
-    fargate = ["FARGATE"] if fargate_size(request.cpu, request.memory) else []
+    possible = fargate_size(request.cpu, request.memory) and unfit_for_fargate(request) is None
+    fargate = ["FARGATE"] if possible else []
     return ["EC2", *fargate, "MANAGED_INSTANCES"]
 
 
@@ -240,6 +269,8 @@ def required_attributes(request: ecs.RegisterTaskDefinitionRequest) -> list[str]
         found.add("ecs.capability.task-eni")
     if request.task_role_arn:
         found.add("com.amazonaws.ecs.capability.task-iam-role")
+    if request.pid_mode is not None or request.ipc_mode is not None:
+        found.add("ecs.capability.pid-ipc-namespace-sharing")
     for container in request.container_definitions:
         if container.log_configuration is not None:
             found.add(f"com.amazonaws.ecs.capability.logging-driver.{container.log_configuration.log_driver}")

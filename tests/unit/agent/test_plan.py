@@ -212,6 +212,41 @@ def test_the_runtime_is_asked_for_what_the_definition_says():
     assert asked.labels["com.amazonaws.ecs.task-arn"] == "arn:aws:ecs:eu-west-1:1:task/main/t1"
 
 
+def test_what_the_task_shares_is_asked_of_the_sandbox():
+    shared = plan(
+        {"linuxParameters": {"sharedMemorySize": 8, "initProcessEnabled": True}},
+        {"linuxParameters": {"sharedMemorySize": 16, "maxSwap": 4}, "memory": 64},
+        {"linuxParameters": {"maxSwap": 2, "swappiness": 9}, "memory": 64},
+        pidMode="task",
+        ipcMode="task",
+    )
+    asked = shared.sandbox
+    assert (asked.pid_mode, asked.ipc_mode, asked.shared_memory_mib, asked.swap_mib) == ("task", "task", 16, 6)
+    assert not spec(shared).init  # the task's first process is nobody's command, and reaps
+    alone = plan({"linuxParameters": {"sharedMemorySize": 8}}).sandbox
+    assert (alone.pid_mode, alone.ipc_mode, alone.shared_memory_mib, alone.swap_mib) == ("", "", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("linux", "memory", "expected"),
+    [
+        ({"maxSwap": 32, "swappiness": 7}, {"memory": 64}, (64, 32, 7)),
+        ({"maxSwap": 0}, {"memory": 64}, (64, 0, None)),
+        ({"swappiness": 7}, {"memory": 64}, (64, None, None)),
+        ({"maxSwap": 32}, {"memoryReservation": 16}, (128, 32, None)),
+        ({}, {"memoryReservation": 16}, (0, None, None)),
+    ],
+)
+def test_swap_is_bounded_with_memory(linux, memory, expected):
+    asked = spec(plan({"memory": None, **memory, "linuxParameters": linux}, memory="128"))
+    assert (asked.memory_mib, asked.max_swap_mib, asked.swappiness) == expected
+
+
+def test_swap_without_a_limit_of_memory_is_refused():
+    with pytest.raises(PlanError, match="maxSwap needs a limit of memory"):
+        spec(plan({"memory": None, "memoryReservation": 16, "linuxParameters": {"maxSwap": 1}}))
+
+
 def test_ecs_own_environment_is_given_and_the_region_may_be_overridden():
     made = plan({"environment": [{"name": "AWS_REGION", "value": "x"}]}, taskRoleArn="arn:aws:iam::1:role/r")
     assert given_environment(made, made.containers[0], "secret", metadata=True) == {

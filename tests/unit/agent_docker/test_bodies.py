@@ -75,6 +75,52 @@ def test_a_sandbox_is_read_back_from_its_pause_container() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("modes", "pause", "expected"),
+    [
+        ({}, {}, {}),
+        ({"pid_mode": "host", "ipc_mode": "host"}, {}, {"PidMode": "host", "IpcMode": "host"}),
+        ({"ipc_mode": "none"}, {}, {"IpcMode": "private"}),
+        ({"pid_mode": "task"}, {}, {"PidMode": "container:roadstead-node-t1.pause"}),
+        (
+            {"ipc_mode": "task", "shared_memory_mib": 8},
+            {"IpcMode": "shareable", "ShmSize": 8 * bodies.MIB},
+            {"IpcMode": "container:roadstead-node-t1.pause"},
+        ),
+        (
+            {"ipc_mode": "task"},
+            {"IpcMode": "shareable", "ShmSize": 64 * bodies.MIB},
+            {"IpcMode": "container:roadstead-node-t1.pause"},
+        ),
+    ],
+)
+def test_what_a_task_shares_is_held_by_its_pause_container(modes: dict, pause: dict, expected: dict) -> None:
+    named = ("PidMode", "IpcMode", "ShmSize")
+    body = bodies.pause_body(SandboxSpec("t1", **modes), "node", "tasks")
+    assert {name: body["HostConfig"][name] for name in named if name in body["HostConfig"]} == pause
+    joined = bodies.namespaces({"Config": {"Labels": body["Labels"]}})
+    config = bodies.container_body(spec(), "app", "node", "t1", joined=joined)["HostConfig"]
+    assert {name: config[name] for name in named if name in config} == expected
+
+
+def test_a_sandbox_of_an_older_agent_shares_its_network_alone() -> None:
+    assert bodies.namespaces({"Config": {"Labels": {bodies.NODE: "node", bodies.SANDBOX: "t1"}}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"max_swap_mib": 32, "swappiness": 7}, (96, 7)),
+        ({"max_swap_mib": 0}, (64, None)),
+        ({"swappiness": 7}, (64, None)),
+        ({}, (64, None)),
+    ],
+)
+def test_swap_comes_on_top_of_memory(given: dict, expected: tuple) -> None:
+    config = host_config(spec(memory_mib=64, **given))
+    assert (config["MemorySwap"] // bodies.MIB, config.get("MemorySwappiness")) == expected
+
+
 def test_what_the_image_says_is_left_to_the_engine() -> None:
     body = bodies.container_body(spec(), "app", "node", "t1")
     assert not {"Entrypoint", "Cmd", "User", "WorkingDir", "StopSignal"} & set(body)

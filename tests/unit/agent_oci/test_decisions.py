@@ -145,6 +145,38 @@ def test_limits_become_resources() -> None:
     assert made["devices"][0] == {"allow": False, "access": "rwm"}
 
 
+@pytest.mark.parametrize(
+    ("given", "swappiness", "expected"),
+    [
+        ({"max_swap_mib": 32, "swappiness": 7}, True, {"swap": 96 << 20, "swappiness": 7}),
+        ({"max_swap_mib": 32, "swappiness": 7}, False, {"swap": 96 << 20}),
+        ({"max_swap_mib": 0}, True, {"swap": 64 << 20}),
+        ({"swappiness": 7}, True, {}),
+    ],
+)
+def test_swap_is_counted_together_with_memory(given: dict, swappiness: bool, expected: dict) -> None:
+    made = configuration(spec(memory_mib=64, **given), surroundings(swappiness=swappiness))
+    assert made["linux"]["resources"]["memory"] == {"limit": 64 << 20, **expected}
+
+
+def test_namespaces_are_new_joined_or_the_nodes() -> None:
+    def namespaces(**joined: str) -> list[dict]:
+        return configuration(spec(), surroundings(joined=joined))["linux"]["namespaces"]
+
+    network = {"type": "network", "path": "/n"}
+    assert namespaces() == [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")] + [network]
+    own = [{"type": "uts"}, {"type": "mount"}]
+    assert namespaces(pid="/proc/7/ns/pid", ipc="") == [*own, {"type": "pid", "path": "/proc/7/ns/pid"}, network]
+
+
+def test_shared_memory_is_bound_where_the_task_has_one() -> None:
+    def mount(**given: str) -> tuple[str, str]:
+        made = configuration(spec(shared_memory_mib=8), surroundings(**given))["mounts"]
+        return next((each["type"], each["source"]) for each in made if each["destination"] == "/dev/shm")
+
+    assert (mount(), mount(shared_memory="/s/shm")) == (("tmpfs", "shm"), ("bind", "/s/shm"))
+
+
 def test_a_mount_of_ones_own_replaces_the_default_and_parents_come_first() -> None:
     mounts = [
         (Mount("/a/b", "/y"), "/y"),

@@ -5,11 +5,21 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from services.scheduler.decisions.task_definitions import Needs, compatibilities, complete, needs
+from services.scheduler.decisions.task_definitions import (
+    Needs,
+    compatibilities,
+    complete,
+    needs,
+    required_attributes,
+)
 from services.shared.errors import AwsError
 from tests.builders.ecs import container, register
 
 FARGATE = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"}
+
+
+WINDOWS = {"runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}}
+MSGMAX = [{"namespace": "kernel.msgmax", "value": "9"}]
 
 
 def completed(*containers, **members):
@@ -54,6 +64,29 @@ def test_sizes_may_be_said_in_vcpus_and_gigabytes():
     assert (given.cpu, given.memory) == ("256", "1024")
 
 
+@pytest.mark.parametrize(
+    ("members", "container_members", "fits"),
+    [
+        ({"pidMode": "task"}, {}, True),
+        ({"pidMode": "host"}, {}, False),
+        ({"ipcMode": "none"}, {}, False),
+        ({}, {"linuxParameters": {"maxSwap": 8}}, False),
+    ],
+)
+def test_fargate_is_compatible_with_what_it_shares(members, container_members, fits):
+    size = {key: value for key, value in FARGATE.items() if key != "requiresCompatibilities"}
+    given = completed(container(**container_members), **size, **members)
+    assert ("FARGATE" in compatibilities(given)) == fits
+
+
+def test_shared_namespaces_on_instances_are_taken_as_they_are_and_need_an_agent_that_knows_them():
+    controls = [{"namespace": "net.core.somaxconn", "value": "9"}]
+    given = completed(container(systemControls=controls), pidMode="host", ipcMode="host")
+    assert (given.pid_mode, given.ipc_mode, compatibilities(given)) == ("host", "host", ["EXTERNAL", "EC2"])
+    assert "ecs.capability.pid-ipc-namespace-sharing" in required_attributes(given)
+    assert "ecs.capability.pid-ipc-namespace-sharing" not in required_attributes(completed())
+
+
 def test_compatibilities_follow_network_and_size():
     assert compatibilities(completed()) == ["EXTERNAL", "EC2"]
     assert compatibilities(completed(**FARGATE)) == ["EC2", "FARGATE", "MANAGED_INSTANCES"]
@@ -85,6 +118,24 @@ PORT = {"containerPort": 80, "hostPort": 8080}
         ([container(healthCheck={"command": ["x"], "interval": 1})], {}, "interval must be between 5 and 300"),
         ([container()], {**FARGATE, "networkMode": "bridge"}, "Fargate only supports network mode"),
         ([container()], {**FARGATE, "cpu": "300"}, "No Fargate configuration exists for given values"),
+        (
+            [container()],
+            {**FARGATE, "pidMode": "host"},
+            "do not support pidMode 'host'. The supported value for pidMode",
+        ),
+        ([container()], {**FARGATE, "ipcMode": "task"}, "Tasks using the Fargate launch type do not support ipcMode"),
+        ([container(linuxParameters={"maxSwap": 0})], FARGATE, "do not support maxSwap"),
+        ([container(linuxParameters={"swappiness": 1})], FARGATE, "do not support swappiness"),
+        ([container(linuxParameters={"maxSwap": -1})], {}, "maxSwap must be 0 or a positive number"),
+        ([container(linuxParameters={"swappiness": 101})], {}, "swappiness must be between 0 and 100"),
+        ([container()], {**WINDOWS, "pidMode": "task"}, "pidMode is not supported for Windows"),
+        ([container()], {**WINDOWS, "ipcMode": "none"}, "ipcMode is not supported for Windows"),
+        ([container(linuxParameters={"maxSwap": 1})], WINDOWS, "maxSwap and swappiness are not supported for Windows"),
+        (
+            [container(systemControls=MSGMAX)],
+            {"ipcMode": "host"},
+            "(kernel.msgmax) are not supported when ipcMode=host",
+        ),
         ([container(privileged=True)], FARGATE, "privileged"),
         ([container()], {"cpu": "lots"}, "Invalid 'cpu' setting for task."),
         ([container(f"c{i}") for i in range(11)], {}, "Too many containers."),

@@ -24,9 +24,11 @@ from services.agent.runtimes.docker import pause
 PREFIX = "roadstead."
 NODE, KIND, SANDBOX, ID, NAME = (PREFIX + word for word in ("node", "kind", "sandbox", "id", "name"))
 USER_LABELS, MODE, CPU, MEMORY = (PREFIX + word for word in ("labels", "network-mode", "cpu", "memory"))
-PORTS = PREFIX + "ports"
+PORTS, PID_MODE, IPC_MODE = (PREFIX + word for word in ("ports", "pid-mode", "ipc-mode"))
+TASK = "task"
 
 MIB = 1024 * 1024
+SHARED_MEMORY_MIB = 64
 LOG_DRIVER = {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}}
 _STATES = {"created": "created", "configured": "created", "running": "running", "paused": "running"}
 _STATES |= {"restarting": "running", "stopping": "running"}
@@ -55,6 +57,7 @@ def pause_body(spec: SandboxSpec, node: str, network: str, resolver: str = "") -
     own_address = spec.network_mode in ("awsvpc", "bridge")
     labels = {NODE: node, KIND: "sandbox", SANDBOX: spec.id, ID: spec.id, MODE: spec.network_mode}
     labels |= {CPU: str(spec.cpu_units), MEMORY: str(spec.memory_mib), USER_LABELS: json.dumps(spec.labels)}
+    labels |= {PID_MODE: spec.pid_mode, IPC_MODE: spec.ipc_mode}
     labels[PORTS] = json.dumps({f"{port.container_port}/{port.protocol}": port.container_name for port in spec.ports})
     body: dict[str, Any] = {
         "Image": pause.IMAGE,
@@ -73,6 +76,8 @@ def pause_body(spec: SandboxSpec, node: str, network: str, resolver: str = "") -
             "LogConfig": {"Type": "none"},
         },
     }
+    if spec.ipc_mode == TASK:
+        body["HostConfig"] |= {"IpcMode": "shareable", "ShmSize": (spec.shared_memory_mib or SHARED_MEMORY_MIB) * MIB}
     if spec.hostname and spec.network_mode != "host":
         body["Hostname"] = spec.hostname
     return body
@@ -106,10 +111,26 @@ def _host_ports(ports: dict[str, Any], container_names: dict[str, str]) -> list[
     return [HostPort(*port) for port in sorted(found)]
 
 
+def namespaces(shown: dict[str, Any]) -> dict[str, str]:
+    """HostConfig's PidMode and IpcMode of the containers of an inspected sandbox; without a key, the engine's default.
+    What ECS calls `none` is Docker's `private`, which has a /dev/shm; Docker's `none` has not."""
+    labels = shown["Config"]["Labels"]
+    # A sandbox that an agent before these modes made has no such labels.
+    modes = {"PidMode": labels.get(PID_MODE, ""), "IpcMode": labels.get(IPC_MODE, "")}
+    words = {TASK: f"container:{pause_name(labels[NODE], labels[SANDBOX])}", "none": "private"}
+    return {name: words.get(mode, mode) for name, mode in modes.items() if mode}
+
+
 def container_body(
-    spec: ContainerSpec, image: str, node: str, sandbox_id: str, task_cpu: int = 0, task_memory: int = 0
+    spec: ContainerSpec,
+    image: str,
+    node: str,
+    sandbox_id: str,
+    task_cpu: int = 0,
+    task_memory: int = 0,
+    joined: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """POST /containers/create for a container of a sandbox.
+    """POST /containers/create for a container of a sandbox, in the namespaces that it has joined (`namespaces`).
 
     The Engine API has no cgroup over several containers that it would also set limits on, so each container gets
     at most what the task may have: exact for a task of one container, for others a bound of each.
@@ -125,6 +146,7 @@ def container_body(
         "Healthcheck": {"Test": ["NONE"]},  # ECS runs the task definition's, never the image's
         "HostConfig": _host_config(spec, pause_name(node, sandbox_id), task_cpu, task_memory),
     }
+    body["HostConfig"] |= joined or {}
     optional = {
         # An empty list means no entry point at all, which the engine spells [""].
         "Entrypoint": None if spec.entry_point is None else spec.entry_point or [""],
@@ -155,7 +177,9 @@ def _host_config(spec: ContainerSpec, pause_container: str, task_cpu: int, task_
     }
     memory = min((limit for limit in (spec.memory_mib, task_memory) if limit), default=0)
     if memory:
-        config |= {"Memory": memory * MIB, "MemorySwap": memory * MIB}
+        config |= {"Memory": memory * MIB, "MemorySwap": (memory + (spec.max_swap_mib or 0)) * MIB}
+    if spec.max_swap_mib is not None and spec.swappiness is not None:
+        config["MemorySwappiness"] = spec.swappiness
     if spec.memory_reservation_mib:
         config["MemoryReservation"] = spec.memory_reservation_mib * MIB
     quota = spec.cpu_units if spec.cpu_quota and spec.cpu_units else task_cpu

@@ -156,7 +156,10 @@ class DockerRuntime:
         sandbox = bodies.sandbox_from(shown, self._network.subnet)
         labels = shown["Config"]["Labels"]
         self._sandboxes[sandbox.id] = _Known(
-            shown["State"].get("Pid", 0), int(labels[bodies.CPU]), int(labels[bodies.MEMORY])
+            shown["State"].get("Pid", 0),
+            int(labels[bodies.CPU]),
+            int(labels[bodies.MEMORY]),
+            bodies.namespaces(shown),
         )
         return sandbox
 
@@ -198,7 +201,8 @@ class DockerRuntime:
                 self._know(await self._show(bodies.pause_name(self.node, sandbox.id)))
                 known = self._sandboxes[sandbox.id]
             image = await self._images.name_of(spec.image)
-            body = bodies.container_body(spec, image, self.node, sandbox.id, known.cpu_units, known.memory_mib)
+            limits = known.cpu_units, known.memory_mib
+            body = bodies.container_body(spec, image, self.node, sandbox.id, *limits, known.namespaces)
             await self._create(self._name(spec.id), body)
 
     async def start_container(self, container_id: str) -> float:
@@ -378,12 +382,13 @@ class DockerRuntime:
 
 
 class _Known:
-    """What is remembered of a sandbox: its process, and what its task may use in all."""
+    """What is remembered of a sandbox: its process, what its task may use in all, what its containers join."""
 
-    def __init__(self, pid: int, cpu_units: int, memory_mib: int) -> None:
+    def __init__(self, pid: int, cpu_units: int, memory_mib: int, namespaces: dict[str, str]) -> None:
         self.pid = pid
         self.cpu_units = cpu_units
         self.memory_mib = memory_mib
+        self.namespaces = namespaces
 
 
 def _short(path: Path) -> str:

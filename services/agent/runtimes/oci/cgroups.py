@@ -6,8 +6,10 @@ and the cleaning up. Paths are absolute from the root of a hierarchy: `/roadstea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,9 @@ class Cgroups:
         names = [] if self.unified or not root.is_dir() else sorted(os.listdir(root))
         self._trees = [root] if self.unified else [root / n for n in names if not (root / n).is_symlink()]
 
-    def make(self, path: str, cpu_units: int, memory_mib: int) -> None:
-        """A group with limits (0: none) under which containers' groups are made. Raises OSError."""
+    def make(self, path: str, cpu_units: int, memory_mib: int, swap_mib: int = 0) -> None:
+        """A group with limits (0: none) under which containers' groups are made; swap_mib comes on top of a limit of
+        memory. Raises OSError."""
         if self.unified:
             self._delegate(path)
         limits: list[tuple[str, str, int]] = []
@@ -53,14 +56,24 @@ class Cgroups:
             directory.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(f"{value} {PERIOD_US}" if name == "cpu.max" else str(value))
         if memory_mib:
-            self._without_swap(path, memory_mib)
+            self._bound_swap(path, memory_mib, swap_mib)
 
-    def _without_swap(self, path: str, memory_mib: int) -> None:
-        """A memory limit that swap can stretch is none."""
-        name, value = ("memory.swap.max", 0) if self.unified else ("memory.memsw.limit_in_bytes", memory_mib << 20)
-        file = self._directory("memory", path) / name
+    def _bound_swap(self, path: str, memory_mib: int, swap_mib: int) -> None:
+        """A memory limit that swap can stretch beyond what was asked for is none."""
+        file = self._swap_file(path)
         if file.exists():
-            file.write_text(str(value))
+            file.write_text(str((swap_mib if self.unified else memory_mib + swap_mib) << 20))
+
+    def bounds_swap(self, path: str) -> bool:
+        """Whether the kernel can bound the swap of a group's processes (CONFIG_SWAP; not `swapaccount=0`)."""
+        return self._swap_file(path).exists()
+
+    def _swap_file(self, path: str) -> Path:
+        if self.unified:
+            return self._directory("memory", path) / "memory.swap.max"
+        # Version 1 has it at the root, too, and there a group without a limit has no directory yet.
+        directory = self._directory("memory", path)
+        return (directory if directory.exists() else self._directory("memory", "")) / "memory.memsw.limit_in_bytes"
 
     def _delegate(self, path: str) -> None:
         """Version 2: every group on the way hands its controllers down (cgroup-v2.rst, Top-down Constraint)."""
@@ -103,6 +116,13 @@ class Cgroups:
             (tree / path.strip("/") / "cgroup.procs").write_text(str(pid))
         except OSError:
             return  # the process lives as well where it is
+
+    def end(self, path: str, deadline_s: float = 2.0) -> None:
+        """Kill what still runs in a group; until the deadline, since it may be forking."""
+        file = self._directory("memory", path) / "cgroup.procs"
+        until = time.monotonic() + deadline_s
+        while _kill_all(file) and time.monotonic() < until:
+            time.sleep(0.002)
 
     def remove(self, path: str, deadline_s: float = 2.0) -> None:
         """Remove a group and those below, in every hierarchy. The kernel frees a group a moment after its
@@ -147,6 +167,30 @@ class Cgroups:
     def _directory(self, controller: str, path: str) -> Path:
         tree = self._root if self.unified else self._root / controller
         return tree / path.strip("/")
+
+
+def _processes(file: Path) -> set[int]:
+    try:
+        return {int(pid) for pid in file.read_text().split()}
+    except OSError:  # the group is gone, or has no processes of its own
+        return set()
+
+
+def _kill_all(file: Path) -> bool:
+    """Whether there was something to kill. A process is held by its pidfd and looked for in the group again before it
+    is killed: its number may have become another's."""
+    held: dict[int, int] = {}
+    try:
+        for pid in _processes(file):
+            with contextlib.suppress(ProcessLookupError):
+                held[pid] = os.pidfd_open(pid)
+        for pid in held.keys() & _processes(file):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(held[pid], signal.SIGKILL)
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
+    return bool(held)
 
 
 def _rmdir(directory: str) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from services.agent.ports import (
     CannotCreateContainerError,
+    CannotStartContainerError,
     ContainerSpec,
     ExecResult,
     Exit,
@@ -78,7 +79,7 @@ class Containers:
             else:
                 self._records[record.id] = record
                 self._recover(record)
-        for name in set(self._keeper.known()) - set(self._records):
+        for name in set(self._keeper.known()) - set(self._records) - self._sandboxes.holders():
             self._keeper.delete(name)
         for digest, owner in self._images.leases(f"{self._key}-"):
             if owner.removeprefix(f"{self._key}-") not in self._records:
@@ -143,6 +144,8 @@ class Containers:
         record = self.record(container_id)
         if record.state != "created":
             return record.started_at
+        if not self._sandboxes.holds(record.sandbox_id):
+            raise CannotStartContainerError("the process that holds the task's shared namespaces has ended")
         kept = self._kept(record)
         self._keeper.discard(kept)
         try:
@@ -166,6 +169,8 @@ class Containers:
         except (FileNotFoundError, ValueError):
             return None
         killed = code != 0 and self._out_of_memory(record)
+        if self._sandboxes.shares_processes(record.sandbox_id):
+            self._cgroups.end(self._cgroup(record))
         ended = Exit(code, killed, finished_at, record.started_at)
         self._save(msgspec.structs.replace(record, exit=ended))
         return ended
@@ -204,7 +209,7 @@ class Containers:
 
     def signal(self, container_id: str, number: int | None = None) -> bool:
         """Send a signal (by default its stop signal) to the container's first process; False when there is none.
-        SIGKILL ends all of the container: the process is the init of a pid namespace."""
+        SIGKILL ends all of the container: the process is the init of a pid namespace, or `settle` ends the rest."""
         record = self.record(container_id)
         try:
             descriptor = os.pidfd_open(record.pid) if record.pid else -1
@@ -288,6 +293,8 @@ class Containers:
         sandbox = self._sandboxes.record(sandbox_id)
         if wanted.init and not self._tools.init:
             raise CannotCreateContainerError("no init on this node: install tini or catatonit (or docker-init)")
+        if wanted.max_swap_mib is not None and not self._cgroups.bounds_swap(self._sandboxes.cgroup(sandbox_id)):
+            raise CannotCreateContainerError("this node's kernel does not bound swap by control groups (maxSwap)")
         user = rootfs.find_user(root, wanted.image.user if wanted.user is None else wanted.user)
         rootfs.make_working_directory(root, spec.working_directory(wanted))
         around = spec.Surroundings(
@@ -301,6 +308,9 @@ class Containers:
             bounding=self._bounding,
             init=self._tools.init if wanted.init else "",
             seccomp=self._seccomp,
+            joined=self._sandboxes.joined(sandbox_id),
+            shared_memory=self._sandboxes.shared_memory(sandbox_id),
+            swappiness=not self._cgroups.unified,
             devices=machine.devices() if wanted.privileged else machine.devices_at(wanted.devices),
         )
         return spec.configuration(wanted, around)

@@ -22,11 +22,14 @@ SANDBOX, CONTAINER = "sandbox.json", "container.json"
 
 
 class SandboxRecord(msgspec.Struct, frozen=True):
-    """A sandbox that was made on the boot named `boot`: after another one it no longer stands."""
+    """A sandbox that was made on the boot named `boot`: after another one it no longer stands. The holder's pid is 0
+    when its containers share no namespace that needs one; holder_ticks is when it started."""
 
     spec: SandboxSpec
     sandbox: Sandbox
     boot: str
+    holder_pid: int = 0
+    holder_ticks: int = 0
 
 
 class ContainerRecord(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ from services.agent.runtimes.oci import logs, machine
 from services.agent.runtimes.oci.addresses import HostPorts, abandoned, choose_subnet
 from services.agent.runtimes.oci.cgroups import Cgroups
 from services.agent.runtimes.oci.containers import KILL_DEADLINE_S, Containers
+from services.agent.runtimes.oci.holders import Holders
 from services.agent.runtimes.oci.images.store import ImageStore
 from services.agent.runtimes.oci.keeper import Keeper, Tools
 from services.agent.runtimes.oci.network import Network
@@ -266,7 +267,9 @@ class OciRuntime:
         self._cgroup = f"/{self._settings.cgroup}/{self._key}"
         keeper = Keeper(tools, own / "runc", self._cgroups, f"{self._cgroup}/keepers", self._settings.log_bytes)
         ports = HostPorts(shared / "ports", self._key)
-        self._sandboxes = Sandboxes(self._directory / "sandboxes", self._network, ports, self._cgroups, self._cgroup)
+        holders = Holders(keeper, cgroup_namespace=self._cgroups.unified, seccomp=self._settings.seccomp)
+        directory = self._directory / "sandboxes"
+        self._sandboxes = Sandboxes(directory, self._network, ports, self._cgroups, self._cgroup, holders)
         self._containers = Containers(
             self._directory,
             self._key,

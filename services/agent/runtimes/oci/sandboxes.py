@@ -15,22 +15,28 @@ from services.agent.ports import HostPort, NoSuchContainer, RuntimeFailure, Sand
 from services.agent.runtimes.oci import records, syscalls
 from services.agent.runtimes.oci.addresses import HostPorts
 from services.agent.runtimes.oci.cgroups import Cgroups
+from services.agent.runtimes.oci.holders import Holders
 from services.agent.runtimes.oci.network import Network, host_address, mac_of
 from services.agent.runtimes.oci.records import SANDBOX, SandboxRecord
 
 FILES = {"/etc/hosts": "hosts", "/etc/resolv.conf": "resolv.conf", "/etc/hostname": "hostname"}
 WITH_ADDRESS = ("awsvpc", "bridge")
+TASK, HOST = "task", "host"
+SHARED_MEMORY_MIB = 64
 
 
 class Sandboxes:
     """Made, found again, removed. `cgroup` is the group of the node."""
 
-    def __init__(self, directory: Path, network: Network, ports: HostPorts, cgroups: Cgroups, cgroup: str) -> None:
+    def __init__(
+        self, directory: Path, network: Network, ports: HostPorts, cgroups: Cgroups, cgroup: str, holders: Holders
+    ) -> None:
         self._directory = directory
         self._network = network
         self._ports = ports
         self._cgroups = cgroups
         self._cgroup = cgroup
+        self._holders = holders
         self._boot = syscalls.boot_id()
         self._lock = threading.Lock()
         self._standing: dict[str, SandboxRecord] = {}
@@ -76,15 +82,16 @@ class Sandboxes:
         sandbox = Sandbox(spec.id, network_mode=spec.network_mode, labels=dict(spec.labels))
         try:
             sandbox = self._with_network(spec)
-            self._cgroups.make(self.cgroup(spec.id), spec.cpu_units, spec.memory_mib)
+            self._cgroups.make(self.cgroup(spec.id), spec.cpu_units, spec.memory_mib, spec.swap_mib)
             directory = self._directory / spec.id
             directory.mkdir(parents=True, exist_ok=True)
             self._write_files(directory, spec, sandbox)
-            record = SandboxRecord(spec, sandbox, self._boot)
+            pid, ticks = self._share(directory, spec)
+            record = SandboxRecord(spec, sandbox, self._boot, pid, ticks)
             records.save(directory / SANDBOX, record)
         except OSError as error:
             self._clear(spec.id, sandbox)
-            raise RuntimeFailure(f"cannot make the network of {spec.id}: {error}") from error
+            raise RuntimeFailure(f"cannot make the sandbox of {spec.id}: {error}") from error
         except BaseException:
             self._clear(spec.id, sandbox)
             raise
@@ -106,9 +113,47 @@ class Sandboxes:
 
     def namespace(self, sandbox_id: str) -> str:
         """The path of the network namespace; empty for the node's own."""
-        if self.record(sandbox_id).sandbox.network_mode == "host":
-            return ""
-        return str(self._network.namespace(sandbox_id))
+        return self._network_path(self.record(sandbox_id).spec)
+
+    def joined(self, sandbox_id: str) -> dict[str, str]:
+        """The paths of the namespaces that are not each container's own, by kind; empty for the node's."""
+        record = self.record(sandbox_id)
+        modes = {"pid": record.spec.pid_mode, "ipc": record.spec.ipc_mode}
+        path = f"/proc/{record.holder_pid}/ns"
+        return {kind: "" if mode == HOST else f"{path}/{kind}" for kind, mode in modes.items() if mode in (TASK, HOST)}
+
+    def shared_memory(self, sandbox_id: str) -> str:
+        """The directory that is every container's /dev/shm; empty when each has one of its own."""
+        mode = self.record(sandbox_id).spec.ipc_mode
+        return "/dev/shm" if mode == HOST else str(self._directory / sandbox_id / "shm") if mode == TASK else ""
+
+    def shares_processes(self, sandbox_id: str) -> bool:
+        """Whether a container's processes outlive its first one."""
+        record = self._standing.get(sandbox_id)
+        return record is not None and record.spec.pid_mode in (TASK, HOST)
+
+    def holds(self, sandbox_id: str) -> bool:
+        """Whether what the containers are to join is still there."""
+        record = self.record(sandbox_id)
+        return syscalls.start_ticks(record.holder_pid) == record.holder_ticks if record.holder_pid else True
+
+    def holders(self) -> set[str]:
+        """The containers that hold the namespaces of what stands, by runc's ids."""
+        return {self._holders.name(name) for name, record in self._standing.items() if record.holder_pid}
+
+    def _network_path(self, spec: SandboxSpec) -> str:
+        return "" if spec.network_mode == "host" else str(self._network.namespace(spec.id))
+
+    def _share(self, directory: Path, spec: SandboxSpec) -> tuple[int, int]:
+        """Make what the containers share beside the network: the holder's pid and start time, 0 without one."""
+        if spec.ipc_mode == TASK:
+            (directory / "shm").mkdir()
+            flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+            size = spec.shared_memory_mib or SHARED_MEMORY_MIB
+            syscalls.mount("shm", directory / "shm", "tmpfs", flags, f"mode=1777,size={size}m")
+        if TASK not in (spec.pid_mode, spec.ipc_mode):
+            return 0, 0
+        return self._holders.start(spec.id, directory, self._network_path(spec), self.cgroup(spec.id))
 
     def listen(self, sandbox: Sandbox, address: str, port: int) -> list[socket.socket]:
         """See `Runtime.listen`. In host mode everybody would reach it: none."""
@@ -141,11 +186,14 @@ class Sandboxes:
         return Sandbox(spec.id, address, mac, gateway, subnet, spec.network_mode, ports, labels)
 
     def _clear(self, sandbox_id: str, sandbox: Sandbox) -> None:
-        (self._directory / sandbox_id / SANDBOX).unlink(missing_ok=True)
+        directory = self._directory / sandbox_id
+        (directory / SANDBOX).unlink(missing_ok=True)
+        self._holders.end(sandbox_id, directory)
+        syscalls.unmount(directory / "shm")
         if sandbox.network_mode != "host":
             self._give_back(sandbox_id, sandbox.ip_address, sandbox.ports)
         self._cgroups.remove(self.cgroup(sandbox_id))
-        shutil.rmtree(self._directory / sandbox_id, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
     def _give_back(self, sandbox_id: str, address: str, ports: list[HostPort]) -> None:
         if address:

@@ -55,7 +55,9 @@ PTY_DEVICE = {"allow": True, "type": "c", "major": 136, "access": "rwm"}
 class Surroundings:
     """What a container is put into. `mounts` have their sources on the node; `files` are bound by target;
     `namespace` is the network's path, empty for the node's own; `bounding` are the capabilities this process
-    can give; `init` is the path of an init on the node."""
+    can give; `init` is the path of an init on the node. `joined` are paths of namespaces, by kind (pid, ipc), that are
+    not the container's own, empty for the node's; `shared_memory` is the node's directory that is its /dev/shm, empty
+    for one of its own; `swappiness` says whether groups here know the word."""
 
     user: User
     hostname: str
@@ -68,6 +70,9 @@ class Surroundings:
     init: str = ""
     seccomp: bool = True
     devices: list[dict[str, Any]] = field(default_factory=list)
+    joined: dict[str, str] = field(default_factory=dict)
+    shared_memory: str = ""
+    swappiness: bool = True
 
 
 def configuration(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def configuration(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
     linux: dict[str, Any] = {
         "cgroupsPath": around.cgroup,
         "namespaces": _namespaces(around),
-        "resources": _resources(spec, around.devices),
+        "resources": _resources(spec, around),
         "maskedPaths": [] if spec.privileged else MASKED,
         "readonlyPaths": [] if spec.privileged else READ_ONLY,
         "sysctl": dict(spec.sysctls),
@@ -170,7 +175,8 @@ def _limit(value: int) -> int:
 
 
 def _namespaces(around: Surroundings) -> list[dict[str, str]]:
-    found = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]
+    found = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount") if kind not in around.joined]
+    found += [{"type": kind, "path": path} for kind, path in around.joined.items() if path]
     if around.namespace:
         found.append({"type": "network", "path": around.namespace})
     if around.cgroup_namespace:
@@ -178,7 +184,7 @@ def _namespaces(around: Surroundings) -> list[dict[str, str]]:
     return found
 
 
-def _resources(spec: ContainerSpec, given: list[dict[str, Any]]) -> dict[str, Any]:
+def _resources(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
     cpu: dict[str, int] = {}
     if spec.cpu_units:
         cpu["shares"] = max(2, spec.cpu_units)
@@ -189,18 +195,22 @@ def _resources(spec: ContainerSpec, given: list[dict[str, Any]]) -> dict[str, An
         memory["limit"] = spec.memory_mib << 20
     if spec.memory_reservation_mib:
         memory["reservation"] = spec.memory_reservation_mib << 20
+    if spec.memory_mib and spec.max_swap_mib is not None:
+        # Memory and swap together, for either version of control groups (runtime-spec, config-linux.md, Memory).
+        memory["swap"] = (spec.memory_mib + spec.max_swap_mib) << 20
+        if spec.swappiness is not None and around.swappiness:
+            memory["swappiness"] = spec.swappiness
     if spec.privileged:
         devices = [{"allow": True, "access": "rwm"}]
     else:
         devices = [{"allow": False, "access": "rwm"}, *MAY_MKNOD, TTY_DEVICE, PTY_DEVICE]
         numbers = ("type", "major", "minor")
-        devices += [{"allow": True, "access": "rwm", **{name: one[name] for name in numbers}} for one in given]
+        devices += [{"allow": True, "access": "rwm", **{name: one[name] for name in numbers}} for one in around.devices]
     return {"devices": devices, "cpu": cpu, "memory": memory}
 
 
 def _mounts(spec: ContainerSpec, around: Surroundings) -> list[dict[str, Any]]:
     system = ["rw"] if spec.privileged else ["ro"]
-    shared = f"size={spec.shared_memory_mib or 64}m"
     guarded = ["nosuid", "noexec", "nodev"]
     found = [
         _mount("/proc", "proc", "proc", guarded),
@@ -211,7 +221,7 @@ def _mounts(spec: ContainerSpec, around: Surroundings) -> list[dict[str, Any]]:
         _mount("/sys", "sysfs", "sysfs", [*guarded, *system]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*guarded, "relatime", *system]),
         _mount("/dev/mqueue", "mqueue", "mqueue", guarded),
-        _mount("/dev/shm", "tmpfs", "shm", [*guarded, "mode=1777", shared]),
+        _shared_memory(spec, around, guarded),
     ]
     found += [_mount(target, "bind", source, ["rbind", "rprivate"]) for target, source in around.files.items()]
     if around.init:
@@ -221,6 +231,12 @@ def _mounts(spec: ContainerSpec, around: Surroundings) -> list[dict[str, Any]]:
         found = [each for each in found if each["destination"] != mount.target]
         found.append(_given(mount, source))
     return found
+
+
+def _shared_memory(spec: ContainerSpec, around: Surroundings, guarded: list[str]) -> dict[str, Any]:
+    if around.shared_memory:
+        return _mount("/dev/shm", "bind", around.shared_memory, ["rbind", "rprivate", *guarded])
+    return _mount("/dev/shm", "tmpfs", "shm", [*guarded, "mode=1777", f"size={spec.shared_memory_mib or 64}m"])
 
 
 def _given(mount: Mount, source: str) -> dict[str, Any]:
