@@ -22,10 +22,10 @@ def provider(ecs):
     return made["capacityProvider"]["capacityProviderArn"]
 
 
-def register(ecs, image, *command) -> str:
+def register(ecs, image, *command, **members) -> str:
     container = {"name": "watch", "image": image, "memory": 32, "essential": True, "command": list(command)}
     container["stopTimeout"] = 2
-    answer = ecs.register_daemon_task_definition(family="watch", containerDefinitions=[container])
+    answer = ecs.register_daemon_task_definition(family="watch", containerDefinitions=[container], **members)
     return answer["daemonTaskDefinitionArn"]
 
 
@@ -45,9 +45,11 @@ def is_done(ecs, deployment) -> bool:
     return shown["status"] == "SUCCESSFUL"
 
 
-def test_a_daemon_runs_on_each_node_until_it_is_deleted(ecs, busybox, provider):
+def test_a_daemon_runs_on_each_node_until_it_is_deleted(ecs, platform, busybox, provider):
     nodes = sorted(ecs.list_container_instances(cluster=CLUSTER)["containerInstanceArns"])
-    first = register(ecs, busybox, "sleep", "3600")
+    # It runs on only where it sees the node's processes.
+    sees = f"test $(cat /proc/{platform.info['nats_pid']}/comm) = nats-server && exec sleep 3600"
+    first = register(ecs, busybox, "sh", "-c", sees, pidMode="shared")
     made = ecs.create_daemon(
         clusterArn=CLUSTER, daemonName="watch", daemonTaskDefinitionArn=first, capacityProviderArns=[provider]
     )

@@ -191,6 +191,16 @@ async def test_daemon_task_definitions_are_registered_shown_listed_and_deleted(s
     assert await listed(status="DELETE_IN_PROGRESS") == [first]
 
 
+async def test_a_daemon_that_shares_namespaces_shares_its_nodes(stage):
+    app, client = await ready(stage)
+    shared = {"family": "shares", "containerDefinitions": [CONTAINER], "pidMode": "shared", "ipcMode": "none"}
+    await client("RegisterDaemonTaskDefinition", **shared)
+    shown = (await client("DescribeDaemonTaskDefinition", daemonTaskDefinition="shares"))["daemonTaskDefinition"]
+    assert (shown["pidMode"], shown["ipcMode"]) == ("shared", "none")
+    (kept,) = app.world.definitions.records(ACCOUNT, REGION, "daemon.shares")
+    assert (kept.definition["pidMode"], kept.definition.get("ipcMode")) == ("host", None)
+
+
 @pytest.mark.parametrize(
     ("operation", "members", "code", "said"),
     [
@@ -207,7 +217,6 @@ async def test_daemon_task_definitions_are_registered_shown_listed_and_deleted(s
         ("DeleteDaemon", {"daemonArn": f"{ARN}:daemon/default/none"}, "DaemonNotFoundException", "not found"),
         ("DescribeDaemon", {"daemonArn": f"{ARN}:service/default/web"}, "InvalidParameterException", "invalid"),
         ("RegisterDaemonTaskDefinition", {"family": "a.b"}, "ClientException", "Family"),
-        ("RegisterDaemonTaskDefinition", {"pidMode": "shared"}, "UnsupportedFeatureException", "pidMode"),
         ("DeleteDaemonTaskDefinition", {"daemonTaskDefinition": "watch"}, "ClientException", "revision"),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ class DaemonDefinitions(EcsBase):
         """One revision, the latest ACTIVE one for a bare family."""
         self.world.require_connection()
         record = self._daemon_definition(context, request.daemon_task_definition)
-        shape = msgspec.convert(record.definition, ecs.DaemonTaskDefinition)
+        shape = managed_daemons.shown(record.definition)
         shape.daemon_task_definition_arn = _arn(record)
         shape.family = names.daemon_name(record.family)
         shape.revision = record.revision

@@ -22,6 +22,7 @@ from services.scheduler.decisions.requests import invalid
 from services.shared.errors import AwsError
 
 DRAIN_PERCENT = 25.0
+NAMESPACES = ("pidMode", "ipcMode")
 _SETTINGS = ("propagateTags", "enableECSManagedTags", "enableExecuteCommand")
 _BREAKER = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}, "minimumHealthyPercent": 0}
 
@@ -83,15 +84,22 @@ def status(service: Service) -> str:
 
 def definition(request: ecs.RegisterDaemonTaskDefinitionRequest) -> ecs.RegisterTaskDefinitionRequest:
     """A daemon task definition as a task definition. Raises AwsError for what can't be done."""
-    for member, mode in (("pidMode", request.pid_mode), ("ipcMode", request.ipc_mode)):
-        if mode == "shared":
-            raise _unsupported(f"daemons that share the node's namespaces ({member} shared)")
     if any(volume.log_driver_volume_configuration is not None for volume in request.volumes or ()):
         raise _unsupported("volumes of log drivers (logDriverVolumeConfiguration)")
     plain = msgspec.to_builtins(request)
-    for member in ("pidMode", "ipcMode", "tags"):
-        plain.pop(member, None)
+    plain.pop("tags", None)
+    for member in NAMESPACES:
+        # A daemon's `shared` is a task's `host`, its `none` what a task has that says nothing (ECS API reference,
+        # RegisterDaemonTaskDefinition).
+        if plain.pop(member, None) == "shared":
+            plain[member] = "host"
     return msgspec.convert({**plain, "networkMode": "bridge"}, ecs.RegisterTaskDefinitionRequest)
+
+
+def shown(kept: Mapping[str, Any]) -> ecs.DaemonTaskDefinition:
+    """What was kept of `definition`, in wire form, as a daemon task definition."""
+    modes = {member: "shared" if kept.get(member) == "host" else "none" for member in NAMESPACES}
+    return msgspec.convert({**kept, **modes}, ecs.DaemonTaskDefinition)
 
 
 def reference(text: str) -> tuple[str, int | None]:
