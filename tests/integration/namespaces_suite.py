@@ -16,6 +16,7 @@ KILL_SLEEP = (
     'while true; do for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = sleep ] && kill -9 ${p#/proc/} '
     "&& exit 0; done; done"
 )
+GONE = "while grep -qs '^State:.[^ZX]' /proc/{}/status; do :; done; echo gone"
 NAMESPACES = "readlink /proc/self/ns/pid; readlink /proc/self/ns/ipc"
 
 
@@ -59,12 +60,11 @@ class NamespacesSuite:
     @pytest.mark.parametrize("mode", ["task", "host"])
     async def test_all_of_a_container_ends_with_its_first_process(self, node: Node, mode: str) -> None:
         sandbox = await node.sandbox(network_mode="none", pid_mode=mode)
-        container = await node.run(sandbox, "sleep 4321 & echo left $(cut -d' ' -f1 /proc/$!/stat); exit 3")
+        container = await node.run(sandbox, "sleep 4321 & echo left $!; exit 3")
         left = (await node.says(container, "left")).text.split()[1]
         async with asyncio.timeout(30):
             assert (await node.runtime.wait(container)).code == 3
-        gone = f"while grep -qs sleep /proc/{left}/comm; do :; done; echo gone"
-        assert await said(node, sandbox, gone) == ["gone"]
+        assert await said(node, sandbox, GONE.format(left)) == ["gone"]
 
     async def test_a_container_of_a_task_that_shares_processes_is_stopped_whole(self, node: Node) -> None:
         sandbox = await node.sandbox(network_mode="none", pid_mode="task")
@@ -72,8 +72,7 @@ class NamespacesSuite:
         container = await node.run(sandbox, script)
         left = (await node.says(container, "left")).text.split()[1]
         assert (await node.runtime.stop_container(container, 0.2)).code == 137
-        gone = f"while grep -qs sleep /proc/{left}/comm; do :; done; echo gone"
-        assert await said(node, sandbox, gone) == ["gone"]
+        assert await said(node, sandbox, GONE.format(left)) == ["gone"]
 
     async def test_a_command_runs_among_the_tasks_processes(self, node: Node) -> None:
         sandbox = await node.sandbox(network_mode="none", pid_mode="task")

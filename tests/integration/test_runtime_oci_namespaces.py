@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -38,9 +39,14 @@ def ended(pid: int) -> Callable[[], bool]:
     return lambda: not read(Path(f"/proc/{pid}/cmdline"))
 
 
+def group(runtime: OciRuntime, path: str = "s1/c1") -> Path:
+    """The control group of a sandbox or container."""
+    return runtime._cgroups._directory("memory", f"{runtime._cgroup}/{path}")
+
+
 def limit(runtime: OciRuntime, name: str, path: str = "s1/c1") -> int:
     """A number of a memory group of version 1."""
-    return int(Path(f"/sys/fs/cgroup/memory{runtime._cgroup}/{path}/memory.{name}").read_text())
+    return int((group(runtime, path) / f"memory.{name}").read_text())
 
 
 async def test_an_agent_finds_what_is_shared_again(make: Make, image: Image, machine: Path, tmp_path: Path) -> None:
@@ -84,6 +90,19 @@ async def test_a_holder_of_a_sandbox_that_was_not_made_whole_goes(make: Make, ma
     assert (await again.sandboxes(), holders(), debris(machine, tmp_path / "a")) == ([], [], [])
 
 
+async def test_a_holder_of_a_node_whose_directory_was_deleted_is_ended_by_the_next(make: Make, tmp_path: Path) -> None:
+    runtime = await make("deleted")
+    await runtime.create_sandbox(SandboxSpec("s1", network_mode="none", pid_mode="task"))
+    (holder,) = holders()
+    groups = group(runtime, "")
+    await runtime.aclose()
+    shutil.rmtree(tmp_path / "deleted")
+    await make("next")
+    await until(ended(holder))
+    assert not groups.exists()
+    await make("deleted")
+
+
 async def test_a_holder_that_is_killed_takes_the_containers_along(
     make: Make, image: Image, machine: Path, tmp_path: Path
 ) -> None:
@@ -110,7 +129,7 @@ async def test_what_runs_on_is_ended_also_by_the_next_agent(make: Make, image: I
     sandbox = await runtime.create_sandbox(SandboxSpec("s1", network_mode="none", pid_mode=mode))
     script = "sleep 4321 & until [ -e /dev/shm/go ]; do sleep 0.02; done; exit 4"
     await runtime.run_container(sandbox, shell(script, image))
-    procs = Path(f"/sys/fs/cgroup/memory{runtime._cgroup}/s1/c1/cgroup.procs")
+    procs = group(runtime) / "cgroup.procs"
     first = runtime._containers.record("c1").pid
     await until(lambda: any(read(Path(f"/proc/{pid}/comm")) == b"sleep\n" for pid in procs.read_text().split()))
     go = Path(f"/proc/{first}/root/dev/shm/go")
@@ -127,7 +146,7 @@ async def test_removing_a_container_that_shares_processes_ends_all_of_it(make: M
     runtime = await make()
     sandbox = await runtime.create_sandbox(SHARING)
     await runtime.run_container(sandbox, shell("sleep 4321 & exec sleep 4322", image))
-    procs = Path(f"/sys/fs/cgroup/memory{runtime._cgroup}/s1/c1/cgroup.procs")
+    procs = group(runtime) / "cgroup.procs"
     await until(lambda: len(procs.read_text().split()) == 2)
     pids = [int(pid) for pid in procs.read_text().split()]
     await runtime.remove_container("c1")

@@ -118,11 +118,11 @@ class Cgroups:
             return  # the process lives as well where it is
 
     def end(self, path: str, deadline_s: float = 2.0) -> None:
-        """Kill what still runs in a group; until the deadline, since it may be forking."""
-        file = self._directory("memory", path) / "cgroup.procs"
+        """Kill what still runs in a group and those below; until the deadline, since it may be forking."""
         until = time.monotonic() + deadline_s
-        while _kill_all(file) and time.monotonic() < until:
-            time.sleep(0.002)
+        for directory, _, _ in os.walk(self._directory("memory", path)):
+            while _kill_all(Path(directory, "cgroup.procs")) and time.monotonic() < until:
+                time.sleep(0.002)
 
     def remove(self, path: str, deadline_s: float = 2.0) -> None:
         """Remove a group and those below, in every hierarchy. The kernel frees a group a moment after its

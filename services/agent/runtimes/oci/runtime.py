@@ -294,6 +294,7 @@ class OciRuntime:
             network = Network(key, self._network.subnet, own / "netns")
             network.purge(set(), set())
             network.destroy()
+            self._cgroups.end(f"/{self._settings.cgroup}/{key}")
             self._cgroups.remove(f"/{self._settings.cgroup}/{key}")
             shutil.rmtree(own, ignore_errors=True)
             (claims / key).unlink(missing_ok=True)
