@@ -70,8 +70,8 @@ def test_a_task_that_shares_processes_survives_the_platform_and_leaves_nothing(p
     def standing():
         return [processes(platform.data, *argv) for argv in (pause, ("sleep", "86403"), ("sleep", "86404"))]
 
+    until(lambda: [len(pids) for pids in standing()] == [1, 1, 1])
     before = standing()
-    assert [len(pids) for pids in before] == [1, 1, 1]
     platform.kill()
     platform.up("--zones", "2", "--runtime", "oci")
     ecs = platform.client("ecs")

@@ -6,6 +6,7 @@ from tests.builders.platform import FARGATE, sleeper, until
 from tests.flows.test_containers import CLUSTER, LOGGED, output, run
 
 KILL_SLEEP = (
+    "until grep -q pause /proc/1/comm; do :; done; "
     'while true; do for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = sleep ] && cat /proc/1/comm '
     "&& kill -9 ${p#/proc/} && exit 0; done; done"
 )

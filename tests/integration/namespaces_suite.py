@@ -16,6 +16,7 @@ KILL_SLEEP = (
     'while true; do for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = sleep ] && kill -9 ${p#/proc/} '
     "&& exit 0; done; done"
 )
+HELD = "until grep -q pause /proc/1/comm; do :; done"
 GONE = "while grep -qs '^State:.[^ZX]' /proc/{}/status; do :; done; echo gone"
 NAMESPACES = "readlink /proc/self/ns/pid; readlink /proc/self/ns/ipc"
 
@@ -44,7 +45,7 @@ class NamespacesSuite:
         assert await said(node, sandbox, KILL_SLEEP) == []
         async with asyncio.timeout(30):
             assert (await node.runtime.wait(victim)).code == 137
-        assert (await said(node, sandbox, PROCESSES))[0] == "pause"
+        assert (await said(node, sandbox, f"{HELD}; {PROCESSES}"))[0] == "pause"
 
     async def test_a_container_by_itself_sees_its_own_processes_alone(self, node: Node) -> None:
         sandbox = await node.sandbox(network_mode="none")
@@ -77,7 +78,7 @@ class NamespacesSuite:
     async def test_a_command_runs_among_the_tasks_processes(self, node: Node) -> None:
         sandbox = await node.sandbox(network_mode="none", pid_mode="task")
         container = await node.run(sandbox, "exec sleep 4321")
-        done = await node.runtime.exec(container, ["cat", "/proc/1/comm"])
+        done = await node.runtime.exec(container, ["sh", "-c", f"{HELD}; cat /proc/1/comm"])
         assert (done.exit_code, done.output) == (0, b"pause\n")
 
     async def test_containers_of_a_task_share_memory_and_queues(self, node: Node) -> None:

@@ -27,6 +27,12 @@ def holders(sandbox_id: str = "s1") -> list[int]:
     return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if read(path) == wanted]
 
 
+async def held() -> int:
+    """The process that holds the sandbox's namespaces, once runc has made way for it."""
+    await until(lambda: len(holders()) == 1)
+    return holders()[0]
+
+
 def read(path: Path) -> bytes:
     """What a file of /proc says; nothing when the process is gone."""
     try:
@@ -53,7 +59,7 @@ async def test_an_agent_finds_what_is_shared_again(make: Make, image: Image, mac
     runtime = await make()
     sandbox = await runtime.create_sandbox(SHARING)
     await runtime.run_container(sandbox, shell("echo kept >/dev/shm/x; exec sleep 4321", image))
-    (holder,) = holders()
+    holder = await held()
     again = await make()
     assert holders() == [holder]
     others = "cat /proc/[0-9]*/comm 2>/dev/null"
@@ -67,6 +73,7 @@ async def test_an_agent_finds_what_is_shared_again(make: Make, image: Image, mac
 async def test_a_holder_has_nothing_that_containers_could_take(make: Make, image: Image) -> None:
     runtime = await make()
     sandbox = await runtime.create_sandbox(SHARING)
+    await held()
     script = "cat /proc/1/status | grep -E '^(Uid|CapEff|CapBnd)'; ls /proc/1/root/; kill -9 1; cat /proc/1/comm"
     await runtime.run_container(sandbox, shell(script, image, cap_add=["SYS_PTRACE"]))
     none = "0" * 16
@@ -93,7 +100,7 @@ async def test_a_holder_of_a_sandbox_that_was_not_made_whole_goes(make: Make, ma
 async def test_a_holder_of_a_node_whose_directory_was_deleted_is_ended_by_the_next(make: Make, tmp_path: Path) -> None:
     runtime = await make("deleted")
     await runtime.create_sandbox(SandboxSpec("s1", network_mode="none", pid_mode="task"))
-    (holder,) = holders()
+    holder = await held()
     groups = group(runtime, "")
     await runtime.aclose()
     shutil.rmtree(tmp_path / "deleted")
@@ -109,7 +116,7 @@ async def test_a_holder_that_is_killed_takes_the_containers_along(
     runtime = await make()
     sandbox = await runtime.create_sandbox(SHARING)
     await runtime.run_container(sandbox, shell("exec sleep 4321", image))
-    (holder,) = holders()
+    holder = await held()
     os.kill(holder, signal.SIGKILL)
     async with asyncio.timeout(30):
         assert (await runtime.wait("c1")).code == 137
@@ -152,7 +159,7 @@ async def test_removing_a_container_that_shares_processes_ends_all_of_it(make: M
     await runtime.remove_container("c1")
     for pid in pids:
         await until(ended(pid))
-    assert len(holders()) == 1
+    assert await held()
 
 
 async def test_the_nodes_own_namespaces_are_this_machines(make: Make, image: Image) -> None:
