@@ -16,6 +16,8 @@ class Tail:
     """Follows `filter_subject` of a stream, as a View follows state: it resumes where it was whenever the connection
     comes back or a message is missing. Memory holds what `take` makes of the messages, so none is taken twice."""
 
+    reads = "all"
+
     def __init__(self, bus: Bus, stream: str, filter_subject: str, take: Take) -> None:
         self.stream = stream
         self._bus = bus

@@ -128,9 +128,11 @@ Listener = Callable[[Change], None]
 
 
 class Followed(Protocol):
-    """What a follower brings up to date: it is told every message of its stream and filter, in order."""
+    """What a follower brings up to date: it is told every message of its stream and filter, in order. `reads` is NATS'
+    word for which of those that are there it is told of at first: all, or last_per_subject."""
 
     stream: str
+    reads: str
     _bus: Bus
 
     def apply(self, subject: str, data: bytes, headers: dict[str, str] | None, sequence: int) -> None:
@@ -146,6 +148,9 @@ class View:
     `filters` narrow a kind (`kind.filter(node="n1")`); without, all of the kind. Listeners are called in the event
     loop, at once and in order, and must not block: they mark what is to be looked at again.
     """
+
+    reads = "last_per_subject"
+    """What was before an entity's newest version is not of the present."""
 
     def __init__(self, bus: Bus, kinds: tuple[Kind[Any], ...], filters: tuple[str, ...] = ()) -> None:
         streams = {kind.stream for kind in kinds}
@@ -292,7 +297,7 @@ class Follower:
         self._expected = 1
         name = f"v{self._bus.service}-{inbox.rsplit('.', 1)[1]}"
         start = (
-            {"deliver_policy": "last_per_subject"}
+            {"deliver_policy": self._view.reads}
             if from_start
             else {"deliver_policy": "by_start_sequence", "opt_start_seq": self._reached + 1}
         )

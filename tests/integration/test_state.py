@@ -8,10 +8,12 @@ import structlog
 from contracts.records.agent import NODE, Node
 from contracts.records.scheduler import CLUSTER, KINDS, TASK, Cluster
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
+from contracts.subjects import METRICS_STREAM, metrics
 from services.shared.bus import ApiError, CommandRefused, Conflict
 from services.shared.errors import AwsError, StateUnavailable
 from services.shared.leases import Lease
 from services.shared.state import Store, fetch
+from services.shared.tails import Tail
 from services.shared.views import View
 from tests.builders.waiting import until
 
@@ -170,6 +172,19 @@ async def test_a_view_that_is_opened_reads_the_newest_of_each_entity_alone(nats_
     fresh = await Store.open(await nats_platform.bus("scheduler"), KINDS, listen=changes.append)
     assert fresh.table(CLUSTER).records() == [cluster("main", "INACTIVE")]
     assert [change.new.record.status for change in changes] == ["INACTIVE"]
+
+
+async def test_a_tail_takes_every_message_there_is_also_of_one_subject(nats_platform):
+    bus = await nats_platform.bus("monitor")
+    for number in range(3):
+        await bus.publish(metrics("monitor", "t"), str(number).encode())
+    taken: list[bytes] = []
+    tail = Tail(bus, METRICS_STREAM, "metrics.>", lambda subject, data, sequence: taken.append(data))
+    await tail.start(1)
+    await bus.publish(metrics("monitor", "t"), b"3")
+    await until(lambda: len(taken) >= 4)
+    await tail.stop()
+    assert taken == [b"0", b"1", b"2", b"3"]
 
 
 async def test_a_lease_has_one_holder_and_its_restart_follows_at_once(nats_platform):
