@@ -33,6 +33,7 @@ from contracts.records.scheduler import (
     CAPACITY_PROVIDER,
     CLUSTER,
     CONTAINER_INSTANCE,
+    GATEWAY,
     SERVICE,
     SPOT_RECLAIM,
     TASK,
@@ -72,6 +73,14 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "service.draining.v1",
         "service.inactive.v1",
         "service.removed.v1",
+    ),
+    GATEWAY: (
+        "gateway.created.v1",
+        "gateway.updated.v1",
+        "gateway.tagged.v1",
+        "gateway.associated.v1",
+        "gateway.disassociating.v1",
+        "gateway.deleted.v1",
     ),
     CAPACITY_PROVIDER: (
         "capacity_provider.created.v1",

@@ -230,12 +230,22 @@ class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ExpressRevision(msgspec.Struct, kw_only=True, frozen=True):
-    """What an Express service's deployment (its id) is beside its task definition: where its tasks answer requests."""
+    """What a deployment (its id) of a service with an address is beside its task definition: where its tasks answer
+    requests (behind a gateway, with the port's name), and how they are checked. `check_port` 0: `port`. The HTTP codes
+    `good_from` to `good_to` are good."""
 
     deployment: str
     port: int
     health_check_path: str
     created_at: float
+    check_port: int = 0
+    interval_s: float = 5.0
+    timeout_s: float = 2.0
+    healthy: int = 1
+    unhealthy: int = 3
+    good_from: int = 200
+    good_to: int = 200
+    port_name: str = ""
 
 
 class ExpressScaling(msgspec.Struct, kw_only=True, frozen=True):
@@ -265,12 +275,26 @@ class Express(msgspec.Struct, kw_only=True, frozen=True):
     drain_s: float = 30.0
 
 
+class Connector(msgspec.Struct, kw_only=True, frozen=True):
+    """The route of an ordinary service at a gateway (its name): the requests to `host` are led to its tasks.
+
+    `route`: the route's id. `revisions` and `drain_s` as an Express service has them.
+    """
+
+    gateway: str
+    route: str
+    host: str
+    revisions: list[ExpressRevision]
+    drain_s: float
+
+
 class Service(msgspec.Struct, kw_only=True, frozen=True):
     """A service. status: ACTIVE | DRAINING | INACTIVE.
 
     `request` is CreateService as it came, with what UpdateService changed since. `events` newest first, at most 100.
     `steady` says that the steady-state event was told for what is now wanted. `rollouts` newest first. With the
-    deployment controller EXTERNAL it has `task_sets` and no deployments. `express`: None for an ordinary service.
+    deployment controller EXTERNAL it has `task_sets` and no deployments. `express`: None for an ordinary service;
+    `connector`: None for one that is behind no gateway.
     """
 
     account: str
@@ -289,6 +313,39 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
     rollouts: list[Rollout] = []
     task_sets: list[TaskSet] = []
     express: Express | None = None
+    connector: Connector | None = None
+
+    @property
+    def front(self) -> Express | Connector | None:
+        """What has the service's host and checks; None for a service without an address."""
+        return self.express or self.connector
+
+
+class Association(msgspec.Struct, kw_only=True, frozen=True):
+    """That services of a cluster may be behind a gateway. status: ACTIVE | DISASSOCIATING (no new ones; it is over when
+    no service has a route). It is with the cluster that was made at `cluster_since`, and ends with it."""
+
+    status: str
+    cluster_since: float
+
+
+class Gateway(msgspec.Struct, kw_only=True, frozen=True):
+    """A way in to services of its clusters; it is deleted for good. `configuration`: hostSharedAlb as it came, with
+    what was changed since. status: ACTIVE | UPDATE_COMPLETE. `clusters`: associations by the cluster's name."""
+
+    account: str
+    region: str
+    name: str
+    created_at: float
+    updated_at: float
+    infrastructure_role: str
+    configuration: dict[str, Any] = {}
+    deletion_protection: bool = True
+    propagate_tags: str = "GATEWAY"
+    client_token: str = ""
+    status: str = "ACTIVE"
+    clusters: dict[str, Association] = {}
+    tags: dict[str, str] = {}
 
 
 class CapacityProvider(msgspec.Struct, kw_only=True, frozen=True):
@@ -350,10 +407,14 @@ TASK_DEFINITION = Kind("scheduler", "task_definition", TaskDefinition, ("account
 TASK = Kind("scheduler", "task", Task, ("account", "region", "cluster", "node", "id"))
 SERVICE = Kind("scheduler", "service", Service, ("account", "region", "cluster", "name"))
 CAPACITY_PROVIDER = Kind("scheduler", "capacity_provider", CapacityProvider, ("account", "region", "name"))
+GATEWAY = Kind("scheduler", "gateway", Gateway, ("account", "region", "name"))
 CONTAINER_INSTANCE = Kind(
     "scheduler", "container_instance", ContainerInstance, ("account", "region", "cluster", "node")
 )
 SPOT_RECLAIM = Kind("scheduler", "spot_reclaim", SpotReclaim, ("node",))
 ACCOUNT_SETTING = Kind("scheduler", "account_setting", AccountSetting, ("account", "region", "principal", "name"))
 
-KINDS = (CLUSTER, TASK_DEFINITION, TASK, SERVICE, CAPACITY_PROVIDER, CONTAINER_INSTANCE, SPOT_RECLAIM, ACCOUNT_SETTING)
+KINDS = (
+    CLUSTER, TASK_DEFINITION, TASK, SERVICE, CAPACITY_PROVIDER, CONTAINER_INSTANCE, SPOT_RECLAIM, ACCOUNT_SETTING,
+    GATEWAY,
+)  # fmt: skip

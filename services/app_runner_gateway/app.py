@@ -217,9 +217,9 @@ class AppRunnerGatewayApp(App):
     def _show_express(self) -> list[ExpressView]:
         shown = []
         for service in sorted(self.express.services(), key=lambda s: (s.cluster, s.name)):
-            if service.status == "INACTIVE" or service.express is None:
+            if service.status == "INACTIVE" or service.front is None:
                 continue
-            places = [self.proxy.carried(f"{kind}:{service.express.host}") for kind in (EXPRESS, WEIGHTED)]
+            places = [self.proxy.carried(f"{kind}:{service.front.host}") for kind in (EXPRESS, WEIGHTED)]
             shown.append(
                 ExpressView(
                     account=service.account,
@@ -227,7 +227,7 @@ class AppRunnerGatewayApp(App):
                     cluster=service.cluster,
                     name=service.name,
                     status=service.status,
-                    url=f"https://{service.express.host}:{self.https_port}",
+                    url=f"https://{service.front.host}:{self.https_port}",
                     tasks={name[:12]: server.state for place in places for name, server in place.items()},
                 )
             )

@@ -194,9 +194,9 @@ class Overview:
         ]
 
     def _url(self, service: Service) -> str:
-        if service.express is None:
+        if service.front is None:
             return ""
-        return f"https://{endpoint(service.express, self._world.ingress)}"
+        return f"https://{endpoint(service.front, self._world.ingress)}"
 
     def _tasks(self, most: int) -> list[TaskState]:
         nodes = [node.node for node in self._world.nodes.records()]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from contracts.records.agent import TASK_STATUS, NetworkInterface
 from contracts.records.app_runner_gateway import TARGET
 from contracts.records.metrics import MetricBatch
-from contracts.records.scheduler import SERVICE, TASK, Express, ExpressRevision, ExpressScaling
+from contracts.records.scheduler import SERVICE, TASK, Connector, Express, ExpressRevision, ExpressScaling
 from contracts.subjects import METRICS
 from services.app_runner_gateway.adapters.haproxy import Haproxy, end
 from services.app_runner_gateway.app import AppRunnerGatewayApp
@@ -36,7 +36,7 @@ class Answers:
     """What a task serves: its name on every path, once `released` on /held; well on /ping while `well`."""
 
     def __init__(self, name) -> None:
-        self.name, self.well, self.asked = name, True, 0
+        self.name, self.well, self.asked, self.checked = name, True, 0, 0
         self.released, self.held = asyncio.Event(), asyncio.Event()
 
     async def start(self):
@@ -54,6 +54,7 @@ class Answers:
 
     async def _answer(self, request):
         if request.path == "/ping":
+            self.checked += 1
             return web.Response(status=200 if self.well else 301)
         self.asked += 1
         if request.path == "/held":
@@ -85,7 +86,7 @@ class Stage:
         await self.app.proxy.stop(leave=True)
         await self.app.host.bus.close()
 
-    async def serve(self, *names, weights=(), status="ACTIVE"):
+    async def serve(self, *names, weights=(), status="ACTIVE", host=HOST, check=None):
         """Want these deployments, the first one primary; with their weights."""
         for name in names:
             if name not in self.answers:
@@ -98,8 +99,14 @@ class Stage:
             ExpressRevision(deployment=f"d{n}", port=self.answers[n].port, health_check_path="/ping", created_at=1.0)
             for n in names
         ]
-        own = Express(host=HOST, infrastructure_role="r", scaling=SCALING, revisions=revisions, updated_at=1.0)
-        service = replace(ecs.service(1, *deployments, status=status), express=own)
+        service = ecs.service(1, *deployments, status=status)
+        if check is None:
+            own = Express(host=host, infrastructure_role="r", scaling=SCALING, revisions=revisions, updated_at=1.0)
+            service = replace(service, express=own)
+        else:
+            revisions = [replace(revision, **check) for revision in revisions]
+            route = Connector(gateway="g", route="r", host=host, revisions=revisions, drain_s=30.0)
+            service = replace(service, connector=route)
         await self.scheduler.put(SERVICE, service, "service.updated.v1")
 
     async def run(self, name, last_status="RUNNING", started_at=None, **members):
@@ -121,8 +128,8 @@ class Stage:
         context = ssl.create_default_context(cafile=self.app.ca_file)
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, resolver=Localhost(), limit=0))
 
-    async def visit(self, session, path="/"):
-        async with session.get(f"https://{HOST}:{self.app.https_port}{path}") as answer:
+    async def visit(self, session, path="/", host=HOST):
+        async with session.get(f"https://{host}:{self.app.https_port}{path}") as answer:
             return answer.status, (await answer.text()).strip()
 
     async def close(self):
@@ -154,6 +161,34 @@ async def test_a_task_that_is_well_answers_at_the_url_and_is_written_down(stage)
         stage.answers["a"].well = True
         await until(lambda: stage.targets() == {"a": "healthy"})
         assert await stage.visit(session) == (200, "a")
+
+
+async def test_a_service_behind_a_gateway_is_checked_as_its_connector_says(stage):
+    doctor = await Answers("doctor").start()
+    doctor.well = False
+    stage.answers["doctor"] = doctor
+    checked = {"check_port": doctor.port, "healthy": 2, "interval_s": 0.2, "good_from": 200, "good_to": 299}
+    await stage.serve("a", check=checked)
+    await stage.run("a")
+    await until(lambda: doctor.checked > 2)
+    assert stage.targets() == {}
+    doctor.well = True
+    await until(lambda: stage.targets() == {"a": "healthy"})
+    async with stage.session() as session:
+        assert await stage.visit(session) == (200, "a")
+    assert stage.answers["a"].checked == 0
+
+
+async def test_a_service_that_is_made_anew_with_another_host_leaves_the_old_one(stage):
+    await stage.serve("a", check={})
+    await stage.run("a")
+    await until(lambda: stage.targets() == {"a": "healthy"})
+    other = HOST.replace("web", "shop")
+    await stage.serve("a", check={}, host=other)
+    await until(lambda: stage.app.proxy.answers(other) and not stage.app.proxy.answers(HOST))
+    async with stage.session() as session:
+        assert await stage.visit(session, host=other) == (200, "a")
+        assert (await stage.visit(session))[0] == 404
 
 
 async def test_a_task_that_is_ill_leaves_and_it_is_said_why(stage):

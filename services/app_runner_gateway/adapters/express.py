@@ -1,4 +1,6 @@
-"""The Express services of the scheduler, with the tasks of the clusters that have such a service, and of no others."""
+"""The services of the scheduler that have an address (Express services, and those behind a gateway), with the tasks of
+the clusters that have such a service, and of no others.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ class ExpressWorld:
         """Read all there is. Raises StateUnavailable."""
         own = cls(world)
         world.listen(own._heard)
-        own._keys = dict.fromkeys(SERVICE.key_of(s) for s in world.workloads.records() if s.express is not None)
+        own._keys = dict.fromkeys(SERVICE.key_of(s) for s in world.workloads.records() if s.front is not None)
         await asyncio.gather(*(own._follow(key) for key in {SERVICE.key_of(s)[:3] for s in own.services()}))
         return own
 
@@ -61,13 +63,13 @@ class ExpressWorld:
         await asyncio.gather(*(self._close(followed) for followed in self._clusters.values()))
 
     def services(self) -> list[Service]:
-        """All Express services, those that are INACTIVE too."""
+        """All services with an address, those that are INACTIVE too."""
         return [service for key in list(self._keys) if (service := self.service(key)) is not None]
 
     def service(self, key: Key) -> Service | None:
         """One of them."""
         service = self.world.workloads.record(*key)
-        return service if service is not None and service.express is not None else None
+        return service if service is not None and service.front is not None else None
 
     def known(self, key: Key) -> bool:
         """Whether the tasks of this service's cluster have been read."""
@@ -94,11 +96,11 @@ class ExpressWorld:
         if change.kind is not SERVICE:
             return
         records = [entry.record for entry in (change.new, change.old) if entry is not None]
-        if not any(record.express is not None for record in records):
+        if not any(record.front is not None for record in records):
             return
         cluster = change.key[:3]
         self._keys.pop(change.key, None)
-        if change.new is not None and change.new.record.express is not None:
+        if change.new is not None and change.new.record.front is not None:
             self._keys[change.key] = None
             if cluster not in self._clusters:
                 self._spawn(self._follow(cluster))

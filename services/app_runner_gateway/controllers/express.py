@@ -1,4 +1,4 @@
-"""Has the tasks of Express services in the balance that belong there, and writes down which those are.
+"""Has the tasks of services with an address in the balance that belong there, and writes down which those are.
 
 It starts and stops nothing: the scheduler does, and goes by what is written here.
 """
@@ -28,6 +28,7 @@ from services.app_runner_gateway.decisions.express import (
     check_of,
     decide,
     gives_up_at,
+    patience,
     stage_of,
     why_ill,
 )
@@ -60,6 +61,7 @@ class ExpressController(Marked):
         self._drained: dict[str, float] = {}
         self._draining: set[Key] = set()
         self._prepared: set[str] = set()
+        self._hosts: dict[Key, str] = {}
         self._meters: dict[tuple[Key, str], Meter] = {}
 
     def all_keys(self) -> Iterable[Key]:
@@ -73,7 +75,7 @@ class ExpressController(Marked):
 
     async def _forget_strangers(self) -> None:
         """Take from the proxy what a gateway before this one left there of services that are no more."""
-        hosts = {service.express.host for service in self._world.services() if service.express is not None}
+        hosts = {service.front.host for service in self._world.services() if service.front is not None}
         for place in self._proxy.hosts():
             kind, _, host = place.rpartition(":")
             if kind and host not in hosts:
@@ -82,9 +84,22 @@ class ExpressController(Marked):
                 except ProxyAway as error:
                     log.warning("express.not_forgotten", host=host, error=error.message)
 
+    async def _moved(self, key: Key, service: Service | None) -> None:
+        """Take from the proxy the host that a service of this name had before it was made anew with another, or with
+        none."""
+        host = service.front.host if service is not None and service.front is not None else None
+        before = self._hosts.get(key)
+        if before is not None and before != host and self._proxy.running:
+            for kind in _KINDS:
+                await self._proxy.carry(f"{kind}:{before}", {}, answers=False)
+            del self._hosts[key]
+        if host is not None:
+            self._hosts[key] = host
+
     async def _reconcile(self, key: Key) -> None:
         service = self._world.service(key)
-        if service is None or service.express is None or not self._world.known(key):
+        await self._moved(key, service)
+        if service is None or service.front is None or not self._world.known(key):
             return
         if service.status == "ACTIVE" and not await self._ready(service.region):
             return
@@ -110,7 +125,7 @@ class ExpressController(Marked):
 
     def _carried(self, service: Service) -> dict[str, Server]:
         """The tasks of a service in the proxy, wherever they are: one that leaves one place for the other is ready."""
-        host = service.express.host if service.express is not None else ""
+        host = service.front.host if service.front is not None else ""
         found: dict[str, Server] = {}
         for kind in _KINDS:
             for name, server in self._proxy.carried(f"{kind}:{host}").items():
@@ -130,19 +145,22 @@ class ExpressController(Marked):
                 revision = _revision(service, task)
                 address = status.network.private_ipv4
                 healthy = server is not None
-                self._checks.follow(key, task_id, address, revision.port, check_of(revision), healthy=healthy)
+                port = revision.check_port or revision.port
+                self._checks.follow(key, task_id, address, port, check_of(revision), healthy=healthy)
             health = self._checks.state(task_id)
-            found.append(
-                self._replica(task_id, task, stage_of(task, status, health, self._start_s, now), server, settled)
-            )
+            start_s = self._patience(service, task)
+            found.append(self._replica(task_id, task, stage_of(task, status, health, start_s, now), server, settled))
         self._checks.keep(key, followed)
         found += [self._replica(name, None, GONE, server, settled) for name, server in carried.items()]
         return found
 
+    def _patience(self, service: Service, task: Task) -> float:
+        return patience(service, _revision(service, task), self._start_s)
+
     def _settled(self, service: Service) -> bool:
         """Whether nothing is in flight in the place that the service has left, with weights or without."""
-        assert service.express is not None
-        places = [f"{kind}:{service.express.host}" for kind in _KINDS]
+        assert service.front is not None
+        places = [f"{kind}:{service.front.host}" for kind in _KINDS]
         return all(self._proxy.carried(place) or self._proxy.settled(place) for place in places)
 
     def _replica(self, name: str, task: Task | None, found: str, server: Server | None, settled: bool) -> Replica:
@@ -166,7 +184,7 @@ class ExpressController(Marked):
     async def _carry(
         self, key: Key, service: Service, plan: ExpressPlan, tasks: Mapping[str, tuple[Task, TaskStatus | None]]
     ) -> None:
-        assert service.express is not None
+        assert service.front is not None
         known, most = self._carried(service), self._proxy.frame.connections
         servers = {}
         for name, placed in plan.balance.items():
@@ -179,7 +197,7 @@ class ExpressController(Marked):
                 continue
             servers[name] = Server(address, port, most, placed.state, placed.weight if plan.weighted else 1)
         used, other = (WEIGHTED, EXPRESS) if plan.weighted else (EXPRESS, WEIGHTED)
-        host = service.express.host
+        host = service.front.host
         await self._proxy.carry(f"{used}:{host}", servers, answers=plan.answers)
         await self._proxy.carry(f"{other}:{host}", {}, answers=False)
         now = asyncio.get_running_loop().time()
@@ -224,9 +242,9 @@ class ExpressController(Marked):
         now: float,
     ) -> None:  # fmt: skip
         starting = [
-            gives_up_at(status, self._start_s)
+            gives_up_at(status, self._patience(service, task))
             for task, status in tasks.values()
-            if stage_of(task, status, self._checks.state(task.id), self._start_s, now) == STARTING
+            if stage_of(task, status, self._checks.state(task.id), self._patience(service, task), now) == STARTING
         ]
         wakes = [at for at in (*starting, plan.wake_at) if at is not None and at < float("inf")]
         self._look_again(key, min(wakes) - now if wakes else None)
@@ -234,7 +252,7 @@ class ExpressController(Marked):
     # What the traffic tells
 
     def live(self) -> bool:
-        """Whether an Express service is there."""
+        """Whether a service with an address is there."""
         return any(service.status != "INACTIVE" for service in self._world.services())
 
     def closely(self) -> bool:
@@ -247,8 +265,8 @@ class ExpressController(Marked):
         live = {SERVICE.key_of(s): s for s in self._world.services() if s.status != "INACTIVE"}
         for key, service in live.items():
             for kind in _KINDS:
-                assert service.express is not None
-                backend = self._proxy.backend(f"{kind}:{service.express.host}")
+                assert service.front is not None
+                backend = self._proxy.backend(f"{kind}:{service.front.host}")
                 if backend is not None and backend in whole:
                     self._meters.setdefault((key, kind), Meter()).observe(backend, whole[backend])
         for gone in [at for at in self._meters if at[0] not in live]:
@@ -269,6 +287,6 @@ class ExpressController(Marked):
 
 def _revision(service: Service, task: Task) -> ExpressRevision:
     """What the task's deployment is; the newest for one that nobody told of."""
-    assert service.express is not None
-    revisions = service.express.revisions
+    assert service.front is not None
+    revisions = service.front.revisions
     return next((r for r in revisions if r.deployment == task.deployment), revisions[0])

@@ -1,4 +1,5 @@
-"""Which tasks of an Express service get requests, and how many; what the scheduler and the agents are told of them.
+"""Which tasks of an Express service, or of one behind a gateway of ECS, get requests, and how many; what the scheduler
+and the agents are told of them.
 
 The scheduler starts and stops the tasks; here is only decided who is in the balance. A task that is to stop leaves it
 first, and its agent waits until nothing is in flight on it. While no other task is ready, the last ones stay: the
@@ -20,7 +21,6 @@ from services.app_runner_gateway.decisions.plan import DRAIN, READY
 from services.app_runner_gateway.decisions.proxy import MOST_WEIGHT
 
 HEALTHY, UNHEALTHY, DRAINED = "healthy", "unhealthy", "drained"
-CHECK = Check(protocol="HTTP", interval=5.0, timeout=2.0, healthy=1, unhealthy=3, codes=(200, 200))
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,13 +57,31 @@ class ExpressPlan(msgspec.Struct, frozen=True):
 
 
 def check_of(revision: ExpressRevision) -> Check:
-    """How tasks of a deployment are checked: as a load balancer of AWS does, 200 is what counts."""
-    return msgspec.structs.replace(CHECK, path=revision.health_check_path)
+    """How tasks of a deployment are checked."""
+    return Check(
+        protocol="HTTP",
+        path=revision.health_check_path,
+        interval=revision.interval_s,
+        timeout=revision.timeout_s,
+        healthy=revision.healthy,
+        unhealthy=revision.unhealthy,
+        codes=(revision.good_from, revision.good_to),
+    )
 
 
 def why_ill(revision: ExpressRevision) -> str:
     """What a task of a deployment does not do that is taken for ill."""
-    return f"GET {revision.health_check_path} on port {revision.port} is not answered with {CHECK.codes[0]}"
+    low, high = revision.good_from, revision.good_to
+    wanted = str(low) if low == high else f"{low} to {high}"
+    port = revision.check_port or revision.port
+    return f"GET {revision.health_check_path} on port {port} is not answered with {wanted}"
+
+
+def patience(service: Service, revision: ExpressRevision, start_s: float) -> float:
+    """Seconds that a task has to become healthy: `start_s`, or the service's grace period if that is longer, and the
+    time that the checks beyond the first one take."""
+    grace = service.request.get("healthCheckGracePeriodSeconds") or 0
+    return max(start_s, float(grace)) + (revision.healthy - 1) * revision.interval_s
 
 
 def stage_of(task: Task, status: TaskStatus | None, health: str, start_s: float, now: float) -> str:

@@ -24,6 +24,7 @@ from contracts.records.scheduler import (
     CAPACITY_PROVIDER,
     CLUSTER,
     CONTAINER_INSTANCE,
+    GATEWAY,
     KINDS,
     SERVICE,
     SPOT_RECLAIM,
@@ -32,6 +33,7 @@ from contracts.records.scheduler import (
     CapacityProvider,
     Cluster,
     ContainerInstance,
+    Gateway,
     Service,
     SpotReclaim,
     Task,
@@ -70,6 +72,7 @@ class World:
         self.tasks: Table[Task]
         self.services: Table[Service]
         self.providers: Table[CapacityProvider]
+        self.gateways: Table[Gateway]
         self.instances: Table[ContainerInstance]
         self.reclaims: Table[SpotReclaim]
         self.nodes: Table[Node]
@@ -112,6 +115,7 @@ class World:
         world.tasks = world.store.table(TASK)
         world.services = world.store.table(SERVICE)
         world.providers = world.store.table(CAPACITY_PROVIDER)
+        world.gateways = world.store.table(GATEWAY)
         world.instances = world.store.table(CONTAINER_INSTANCE)
         world.reclaims = world.store.table(SPOT_RECLAIM)
         world.nodes = world._agents.table(NODE)
@@ -396,7 +400,7 @@ class World:
         checked: dict[str, bool] = {}
         members = []
         record = self.services.record(account, region, cluster, service)
-        balanced = record is not None and record.express is not None
+        balanced = record is not None and record.front is not None
         for task, status in self.tasks_of(account, region, cluster, service):
             if task.task_definition not in checked:
                 definition = self.definition_of(task)

@@ -9,6 +9,7 @@ from services.scheduler.api.daemons import Daemons
 from services.scheduler.api.deployments import Deployments
 from services.scheduler.api.execute_command import ExecuteCommands
 from services.scheduler.api.express import ExpressServices
+from services.scheduler.api.gateways import Gateways
 from services.scheduler.api.namespaces import Namespaces
 from services.scheduler.api.protection import Protection
 from services.scheduler.api.services import Services
@@ -26,6 +27,7 @@ class Ecs(
     Protection,
     Services,
     ExpressServices,
+    Gateways,
     Namespaces,
     Daemons,
     Deployments,

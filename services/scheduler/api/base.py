@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from contracts.aws import ecs
+from contracts.records.app_runner_gateway import Ingress
 from contracts.records.scheduler import Cluster, TaskDefinition
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.scheduler.adapters import Joined, World
@@ -54,6 +55,15 @@ class EcsBase(AwsService):
         if cluster.name == WORKLOADS_CLUSTER:
             raise AwsError(*CLUSTER_NOT_FOUND)
         return cluster
+
+    def _ingress(self) -> Ingress:
+        """Where the gateway answers. Raises ServerException, UnsupportedFeatureException."""
+        ingress = self.world.ingress
+        if ingress is None:
+            raise AwsError("ServerException", "The gateway has not said yet where it answers requests.")
+        if ingress.missing:
+            raise AwsError("UnsupportedFeatureException", ingress.missing)
+        return ingress
 
     def _find(self, cluster: Cluster, task_id: str) -> Joined | None:
         """A task with its status."""

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from contracts.aws import ecs
 from contracts.records.scheduler import SERVICE, Rollout, Service
 from services.scheduler.api.base import EcsBase
+from services.scheduler.api.gateways import connection
 from services.scheduler.decisions import names
 from services.scheduler.decisions.backoff import history
 from services.scheduler.decisions.capacity import of_launch_type
@@ -223,6 +224,9 @@ class Deployments(EcsBase):
         if service.express is not None:
             path = ecs.ManagedIngressPath(access_type="PUBLIC", endpoint=endpoint(service.express, self.world.ingress))
             shape.ecs_managed_resources = ecs.ECSManagedResources(ingress_paths=[path])
+        if service.connector is not None:
+            route = connection(service, f"https://{endpoint(service.connector, self.world.ingress)}")
+            shape.ecs_managed_resources = ecs.ECSManagedResources(gateway_connections=[route])
         return shape
 
     def _images(self, service: Service, rollout: Rollout) -> list[ecs.ContainerImage]:

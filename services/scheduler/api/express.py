@@ -12,7 +12,6 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.aws import ecs
-from contracts.records.app_runner_gateway import Ingress
 from contracts.records.scheduler import SERVICE, Cluster, Deployment, Express, ExpressRevision, Service, TaskDefinition
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.decisions import express as rules
@@ -142,14 +141,6 @@ class ExpressServices(EcsBase):
         service = await self.world.store.update(SERVICE, key, change, "service.draining.v1")
         assert service is not None
         return ecs.DeleteExpressGatewayServiceResponse(service=self._express_shape(service, with_tags=False))
-
-    def _ingress(self) -> Ingress:
-        ingress = self.world.ingress
-        if ingress is None:
-            raise AwsError("ServerException", "The gateway has not said yet where it answers requests.")
-        if ingress.missing:
-            raise AwsError("UnsupportedFeatureException", ingress.missing)
-        return ingress
 
     async def _made(
         self, context: RequestContext, cluster: Cluster, name: str, given: Mapping[str, Any],

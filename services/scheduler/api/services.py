@@ -16,7 +16,7 @@ from contracts.aws import ecs
 from contracts.records.scheduler import SERVICE, Cluster, Deployment, Service, TaskDefinition
 from services.scheduler.api.base import wire
 from services.scheduler.api.task_sets import TaskSets
-from services.scheduler.decisions import express, names, tags
+from services.scheduler.decisions import express, gateways, names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.backoff import Member, history
 from services.scheduler.decisions.capacity import launch_type_of, of_launch_type
@@ -47,6 +47,8 @@ class Services(TaskSets):
             raise AwsError("InvalidParameterException", "Invalid service name.")
         given = {k: v for k, v in wire(request).items() if k not in _OWN}
         rules.check(given, self._known(cluster))
+        if not given.get("gatewayConnectors"):
+            given.pop("gatewayConnectors", None)
         now = self.world.clock()
         deployments = self._first(context, cluster, request, given, now)
         fresh = Service(
@@ -62,7 +64,7 @@ class Services(TaskSets):
             request=given,
             tags=tags.read(request.tags),
         )
-        fresh = recorded(fresh, now)
+        fresh = recorded(self._connected(context, cluster, fresh), now)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":
@@ -76,6 +78,15 @@ class Services(TaskSets):
 
         service = await self.world.store.update(SERVICE, SERVICE.key_of(fresh), change, "service.created.v1")
         return ecs.CreateServiceResponse(service=self._service_shape(service or fresh, with_tags=True))
+
+    def _connected(self, context: RequestContext, cluster: Cluster, fresh: Service) -> Service:
+        """A new service with its route, if it asks to be behind a gateway."""
+        if gateways.connector_of(fresh.request) is None:
+            return fresh
+        definition = self._definition(context, fresh.deployments[0].task_definition)
+        assert definition is not None
+        gateway = gateways.of_cluster(self.world.gateways.records(cluster.account, cluster.region), cluster)
+        return gateways.connected(fresh, gateway, self._ingress(), definition.definition, names.new_id())
 
     def _first(
         self,
@@ -133,10 +144,10 @@ class Services(TaskSets):
                 raise AwsError(*SERVICE_NOT_FOUND)
             if old.status != "ACTIVE":
                 raise AwsError(*SERVICE_NOT_ACTIVE)
+            merged = gateways.check_change(old, changes)
             if is_external(old):
-                check_update({**changes, "forceNewDeployment": request.force_new_deployment})
-                return rules.updated(old, changes, None, False, deployment_id, now)
-            merged = dict(changes)
+                check_update({**merged, "forceNewDeployment": request.force_new_deployment})
+                return rules.updated(old, merged, None, False, deployment_id, now)
             if rules.is_daemon(old) and merged.get("desiredCount") is not None:
                 rules.check({"schedulingStrategy": "DAEMON", "desiredCount": max(1, merged["desiredCount"])})
             if "deploymentConfiguration" in merged:
@@ -152,6 +163,8 @@ class Services(TaskSets):
                 _check_fit(used, new.request, known)
             if new.express is not None and used is not None:
                 new = express.followed(new, express.port_of(used.definition), None, now)
+            if new.connector is not None and used is not None:
+                new = gateways.followed(new, used.definition, self._ingress().most_tasks)
             return new
 
         key = (cluster.account, cluster.region, cluster.name, names.service_name(request.service))

@@ -1,4 +1,4 @@
-"""Tags of clusters, task definitions, tasks, services and their task sets.
+"""Tags of clusters, gateways, task definitions, tasks, services and their task sets.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html
 """
@@ -12,7 +12,16 @@ from msgspec.structs import replace
 
 from contracts.aws import ecs
 from contracts.kinds import Key, Kind
-from contracts.records.scheduler import CAPACITY_PROVIDER, CLUSTER, SERVICE, TASK, TASK_DEFINITION, Service, TaskSet
+from contracts.records.scheduler import (
+    CAPACITY_PROVIDER,
+    CLUSTER,
+    GATEWAY,
+    SERVICE,
+    TASK,
+    TASK_DEFINITION,
+    Service,
+    TaskSet,
+)
 from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import tags
 from services.scheduler.decisions.names import DAEMON, family_and_revision, split_arn
@@ -85,6 +94,8 @@ class Tagging(EcsBase):
                 found, set_id = (SERVICE, (*where, cluster, name)), "/".join(rest)
             case "task", [cluster, task_id]:
                 found = TASK, self.world.task_key(*where, cluster, task_id)
+            case "gateway", [name]:
+                found = GATEWAY, (*where, name)
             case "capacity-provider", [name]:
                 found = CAPACITY_PROVIDER, (*where, name)
             case "daemon", [cluster, name]:

@@ -363,7 +363,7 @@ class ServiceController:
             network_configuration=deployment.network_configuration,
             enable_execute_command=bool(request.get("enableExecuteCommand")),
             tags={**propagated, **managed} if request.get("enableECSManagedTags") else dict(propagated),
-            drain_s=service.express.drain_s if service.express is not None else 0.0,
+            drain_s=service.front.drain_s if service.front is not None else 0.0,
         )
 
     async def _write(self, key: Key, decided: Service, plan: Plan, told: list[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from contracts.records.app_runner_gateway import Ingress
-from contracts.records.scheduler import Express, ExpressRevision, ExpressScaling, Service, TaskDefinition
+from contracts.records.scheduler import Connector, Express, ExpressRevision, ExpressScaling, Service, TaskDefinition
 from services.scheduler.decisions import services
 from services.scheduler.decisions.requests import invalid
 from services.shared.errors import AwsError
@@ -142,10 +142,10 @@ def host(account: str, region: str, cluster: str, name: str, domain: str) -> str
     return f"{told}-{_digest(account, region, cluster, name, digits=8)}.ecs.{region}.{domain}"
 
 
-def endpoint(express: Express, ingress: Ingress | None) -> str:
+def endpoint(front: Express | Connector, ingress: Ingress | None) -> str:
     """Where requests are answered: the host, with the port unless that is HTTPS' own."""
     port = ingress.port if ingress is not None else 443
-    return express.host if port == 443 else f"{express.host}:{port}"
+    return front.host if port == 443 else f"{front.host}:{port}"
 
 
 def log_group(cluster: str, name: str, account: str, region: str) -> str:
@@ -265,6 +265,11 @@ def followed(service: Service, port: int | None, health_path: str | None, now: f
     )
     if fresh == before:
         return service
+    revisions = followed_by(service, express.revisions, fresh)
+    return replace(service, express=replace(express, revisions=revisions, updated_at=now))
+
+
+def followed_by(service: Service, revisions: list[ExpressRevision], fresh: ExpressRevision) -> list[ExpressRevision]:
+    """The revisions with a fresh one of the primary deployment, without those that nobody can ask for any more."""
     known = {d.id for d in service.deployments} | {r.id for r in service.rollouts}
-    kept = [r for r in express.revisions if r.deployment in known and r.deployment != primary]
-    return replace(service, express=replace(express, revisions=[fresh, *kept], updated_at=now))
+    return [fresh, *(r for r in revisions if r.deployment in known and r.deployment != fresh.deployment)]

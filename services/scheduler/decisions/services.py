@@ -19,7 +19,10 @@ from services.scheduler.decisions.rollouts import recorded
 from services.shared.errors import AwsError
 
 #: A change of one of these makes a new deployment.
-ROLLS = ("taskDefinition", "networkConfiguration", "platformVersion", "capacityProviderStrategy", "launchType")
+ROLLS = (
+    "taskDefinition", "networkConfiguration", "platformVersion", "capacityProviderStrategy", "launchType",
+    "gatewayConnectors",
+)  # fmt: skip
 _REGISTRY_ARN = re.compile(r"arn:aws[a-z-]*:servicediscovery:[a-z0-9-]+:\d{12}:service/srv-[A-Za-z0-9-]+")
 _OF_STRATEGY = {
     "linearConfiguration": ("LINEAR",),
@@ -31,7 +34,6 @@ _UNSUPPORTED = {
     "loadBalancers": "load balancers",
     "volumeConfigurations": "volumes configured at launch",
     "vpcLatticeConfigurations": "VPC Lattice",
-    "gatewayConnectors": "gateway connectors",
 }
 
 

@@ -6,6 +6,7 @@ from contracts.records.scheduler import SERVICE, Service
 from contracts.rpc.scheduler import DesiredCountSet, SetDesiredCount
 from services.scheduler.adapters import World
 from services.scheduler.decisions import services as rules
+from services.scheduler.decisions.gateways import check_count
 from services.scheduler.handlers.tasks import CLUSTER_NOT_FOUND
 from services.shared.errors import AwsError
 
@@ -40,7 +41,10 @@ class Counts:
             previous = old.desired_count
             if previous == request.desired_count:
                 return old
-            return rules.updated(old, {"desiredCount": request.desired_count}, None, False, "", now)
+            new = rules.updated(old, {"desiredCount": request.desired_count}, None, False, "", now)
+            if world.ingress is not None:
+                check_count(new, world.ingress.most_tasks)
+            return new
 
         key = (request.account, request.region, request.cluster, request.service)
         await world.store.update(SERVICE, key, change, "service.updated.v1", cause=request.cause or None)

@@ -172,6 +172,9 @@ def _ecs(operation: str, request: Any, place: Place) -> list[str]:
     if operation.endswith(("ServiceDeployment", "ServiceDeployments", "ServiceRevisions")):
         arns = _texts(request, "service_deployment_arn", "service_deployment_arns", "service_revision_arns")
         return [_here("ecs", arn, place) for arn in arns]
+    if "Gateway" in operation:
+        named = [place.arn("ecs", f"gateway/{_last(name)}") for name in _texts(request, "name", "names", "gateway")]
+        return named + [_here("ecs", arn, place) for arn in _texts(request, "gateway_route_arn")]
     if operation.endswith(("CapacityProvider", "DescribeCapacityProviders")):
         providers = _texts(request, "name", "capacity_provider", "capacity_providers")
         return [place.arn("ecs", f"capacity-provider/{_last(name)}") for name in providers]

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from contracts.records.agent import NetworkInterface
-from services.app_runner_gateway.decisions.express import Placed, Replica, decide, stage_of, weights
+from contracts.records.scheduler import ExpressRevision
+from services.app_runner_gateway.decisions.express import (
+    Placed,
+    Replica,
+    check_of,
+    decide,
+    patience,
+    stage_of,
+    weights,
+    why_ill,
+)
 from services.app_runner_gateway.decisions.proxy import EXPRESS, OWN, WEIGHTED, Frame, Server, render
 from tests.builders import ecs
 
@@ -143,3 +153,16 @@ def test_backends_for_express_services_are_there_once_one_is_wanted():
     assert "balance leastconn" in own and "retry-on" not in own
     assert "balance leastconn" in shared and "retry-on conn-failure empty-response" in shared
     assert "balance roundrobin" in weighed and "server s0 10.0.0.5:8080 maxconn 7 weight 13" in weighed
+
+
+def test_a_task_is_checked_and_waited_for_as_its_revision_says():
+    plain = ExpressRevision(deployment="d1", port=80, health_check_path="/ping", created_at=1.0)
+    own = replace(plain, check_port=81, interval_s=30.0, timeout_s=5.0, healthy=3, unhealthy=2, good_to=299)
+    check = check_of(own)
+    assert (check.protocol, check.path, check.codes) == ("HTTP", "/ping", (200, 299))
+    assert (check.interval, check.timeout, check.healthy, check.unhealthy) == (30.0, 5.0, 3, 2)
+    assert why_ill(plain) == "GET /ping on port 80 is not answered with 200"
+    assert why_ill(own) == "GET /ping on port 81 is not answered with 200 to 299"
+    assert (patience(SERVICE, plain, 60.0), patience(SERVICE, own, 60.0)) == (60.0, 120.0)
+    slow = replace(SERVICE, request={**SERVICE.request, "healthCheckGracePeriodSeconds": 300})
+    assert patience(slow, plain, 60.0) == 300.0

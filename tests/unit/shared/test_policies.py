@@ -334,6 +334,8 @@ IN_ECS = {"service_namespace": "ecs", "resource_id": "service/main/shop"}
             [("ecs:UpdateTaskProtection", "arn:aws:ecs:us-east-1:000000000000:task/main/t")],
         ),
         ("ecs", "CreateCluster", ecs.CreateClusterRequest(), [("ecs:CreateCluster", "arn:aws:ecs:us-east-1:000000000000:cluster/default")]),
+        ("ecs", "CreateGateway", ecs.CreateGatewayRequest(name="g", infrastructure_role_arn="r", configuration=ecs.GatewayConfiguration(host_shared_alb=ecs.HostSharedAlbConfiguration())), [("ecs:CreateGateway", "arn:aws:ecs:us-east-1:000000000000:gateway/g"), ("iam:PassRole", "r")]),
+        ("ecs", "DescribeGatewayRoute", ecs.DescribeGatewayRouteRequest(gateway_route_arn="arn:aws:ecs:us-east-1:000000000000:gateway-route/g/r"), [("ecs:DescribeGatewayRoute", "arn:aws:ecs:us-east-1:000000000000:gateway-route/g/r")]),
         ("ecs", "DeleteCapacityProvider", ecs.DeleteCapacityProviderRequest(capacity_provider="cp"), [("ecs:DeleteCapacityProvider", "arn:aws:ecs:us-east-1:000000000000:capacity-provider/cp")]),
         (
             "ecs",
