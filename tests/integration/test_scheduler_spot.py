@@ -103,7 +103,7 @@ async def test_a_scheduler_that_died_is_followed_by_one_that_interrupts_the_rest
     tasks = [task for task, _ in second.world.tasks_on("n1")]
     assert {task.stop_code for task in tasks} == {life.SPOT_INTERRUPTION}
     assert {task.stop_by for task in tasks} == {second.world.reclaims.record("n1").until}
-    assert len({message for message in told(second) if "interruption" in message}) == 4
+    await until(lambda: len({message for message in told(second) if "interruption" in message}) == 4)
 
 
 async def test_the_door_takes_the_key_and_names_what_is_wrong(stage):
