@@ -7,25 +7,14 @@ from contracts.rpc.scheduler import SET_DESIRED_COUNT, SetDesiredCount
 from services.shared.bus import CommandRefused
 from tests.builders.ecs import ACCOUNT, REGION, container, register
 from tests.builders.waiting import until
-from tests.fakes.gateway import FakeGateway
-from tests.integration.test_scheduler import Stage
-from tests.integration.test_scheduler_express import complete, ready, refusal, running
+from tests.integration.test_scheduler_express import complete, ready, refusal, running, stage
+
+__all__ = ["stage"]
 
 ROLE = "arn:aws:iam::000000000000:role/infrastructure"
 ARN = "arn:aws:ecs:us-east-1:000000000000:gateway/front"
 CONNECTOR = {"portName": "http", "healthCheck": {"healthCheckPath": "/up"}}
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-local"]}}
-
-
-@pytest.fixture
-async def stage(nats_platform, tmp_path):
-    stage = Stage(nats_platform, tmp_path)
-    stage.gateway = FakeGateway(await nats_platform.bus("app_runner_gateway"))
-    try:
-        yield stage
-    finally:
-        await stage.close()
-        await stage.gateway.close()
 
 
 async def create(client, name="front", **members):
