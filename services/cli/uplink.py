@@ -12,12 +12,13 @@ import contextlib
 import aiohttp
 import structlog
 
+from services.shared.relay import relay
+
 log = structlog.get_logger()
 
 CONNECTION = "/v1/nodes/connection"
 ALIVE_S = 10.0
 OPEN_S = 10.0
-CHUNK = 64 * 1024
 
 
 class Uplink:
@@ -61,7 +62,7 @@ class Uplink:
                     self._address, headers=self._headers, heartbeat=ALIVE_S, max_msg_size=0
                 )
             async with socket:
-                await _both_ways(socket, reader, writer)
+                await relay(socket, reader, writer)
         except aiohttp.WSServerHandshakeError as error:
             await self._judge(error.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -79,27 +80,3 @@ class Uplink:
                 if answer.status == 403:
                     self.refusal = (await answer.json()).get("message", "refused")
                     self.refused.set()
-
-
-async def _both_ways(
-    socket: aiohttp.ClientWebSocketResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    """Until one of the two sides is gone."""
-
-    async def outwards() -> None:
-        while data := await reader.read(CHUNK):
-            await socket.send_bytes(data)
-
-    async def inwards() -> None:
-        async for message in socket:
-            if message.type == aiohttp.WSMsgType.BINARY:
-                writer.write(message.data)
-                await writer.drain()
-
-    ways = [asyncio.ensure_future(outwards()), asyncio.ensure_future(inwards())]
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)

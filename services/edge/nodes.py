@@ -12,7 +12,7 @@ from collections import defaultdict
 
 import msgspec
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from contracts.rpc.identity import REGISTER_NODE, RegisterNode
 from services.shared.aws.transport import read_request
@@ -20,6 +20,7 @@ from services.shared.bus import Bus, CommandRefused
 from services.shared.errors import AwsError
 from services.shared.http import answer, problem
 from services.shared.managed_nodes import ManagedNodes
+from services.shared.relay import relay
 
 log = structlog.get_logger()
 
@@ -27,7 +28,6 @@ PATH = "/v1/nodes"
 CONNECTION = f"{PATH}/connection"
 MAX_BODY = 16 * 1024
 MAX_NODES = 4096
-CHUNK = 64 * 1024
 ALIVE_S = 15.0
 
 
@@ -88,7 +88,11 @@ class NodeDoor:
                 self._bus.spawn(_close(before, WSCloseCode.GOING_AWAY, b"another connection took its place"), "cut")
             self._open[node].add(socket)
             log.info("node.connected", node=node, address=request.remote)
-            await _relay(socket, reader, writer)
+            try:
+                await relay(socket, reader, writer)
+            finally:
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    await socket.close()
         finally:
             self._open[node].discard(socket)
             if not self._open[node]:
@@ -105,30 +109,3 @@ class NodeDoor:
 
 async def _close(socket: web.WebSocketResponse, code: int, why: bytes) -> None:
     await socket.close(code=code, message=why)
-
-
-async def _relay(socket: web.WebSocketResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one of the two sides is gone."""
-    ways = [asyncio.ensure_future(_inwards(socket, writer)), asyncio.ensure_future(_outwards(socket, reader))]
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            await socket.close()
-
-
-async def _inwards(socket: web.WebSocketResponse, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        async for message in socket:
-            if message.type == WSMsgType.BINARY:
-                writer.write(message.data)
-                await writer.drain()
-
-
-async def _outwards(socket: web.WebSocketResponse, reader: asyncio.StreamReader) -> None:
-    with contextlib.suppress(ConnectionError, RuntimeError):
-        while data := await reader.read(CHUNK):
-            await socket.send_bytes(data)

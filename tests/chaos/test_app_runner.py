@@ -34,15 +34,20 @@ def status(platform, arn):
     return platform.client("apprunner").describe_service(ServiceArn=arn)["Service"]["Status"]
 
 
+def killed_under(platform, answers):
+    """The platform is killed in the middle of these answers, which come on without it, and is up again."""
+    until(lambda: len(answers) > 20)
+    platform.kill()
+    seen = len(answers)
+    until(lambda: len(answers) > seen + 200)
+    platform.up(*UP)
+
+
 def test_requests_go_on_while_the_platform_is_killed_and_comes_back(two_zones):
     platform = two_zones
     arn, visitors = served(platform)
     with visitors.keep_coming(4) as answers:
-        until(lambda: len(answers) > 20)
-        platform.kill()
-        seen = len(answers)
-        until(lambda: len(answers) > seen + 200)
-        platform.up(*UP)
+        killed_under(platform, answers)
         until(lambda: status(platform, arn) == "RUNNING")
         platform.push(shop("two"), "shop", tag="live")
         until(lambda: answers[-1] == (200, "two"), 60)

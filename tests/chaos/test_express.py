@@ -2,7 +2,7 @@
 
 from tests.builders.platform import until
 from tests.builders.visitors import Visitors
-from tests.chaos.test_app_runner import UP
+from tests.chaos.test_app_runner import UP, killed_under
 from tests.flows.test_express import EXPRESS, shop
 
 
@@ -35,11 +35,7 @@ def test_requests_go_on_while_the_platform_is_killed_and_comes_back(two_zones):
     platform = two_zones
     arn, visitors = served(platform)
     with visitors.keep_coming(4) as answers:
-        until(lambda: len(answers) > 20)
-        platform.kill()
-        seen = len(answers)
-        until(lambda: len(answers) > seen + 200)
-        platform.up(*UP)
+        killed_under(platform, answers)
         platform.client("ecs").update_express_gateway_service(serviceArn=arn, primaryContainer=container("two"))
         until(lambda: answers[-1] == (200, "two"), 90)
         until(lambda: steady(platform), 90)

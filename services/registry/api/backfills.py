@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from contracts.aws import ecr
 from contracts.records.registry import Backfill
 from services.registry.api.base import EcrOperations
@@ -22,13 +24,7 @@ class BackfillOperations(EcrOperations):
         """Bring what was pushed before to a destination of the rules."""
         account, to = self._account(context, request.registry_id), request.destination
         started = await self._backfills.start(account, context.region, to.registry_id, to.region)
-        return ecr.StartReplicationBackfillResponse(
-            replication_backfill_id=started.id,
-            registry_id=account,
-            destination=_destination(started),
-            status=started.status,  # type: ignore[arg-type]
-            started_at=started.started_at,
-        )
+        return ecr.StartReplicationBackfillResponse(**_shown(started, account))
 
     async def stop_replication_backfill(
         self, context: RequestContext, request: ecr.StopReplicationBackfillRequest
@@ -36,13 +32,7 @@ class BackfillOperations(EcrOperations):
         """Bring no more."""
         account = self._account(context, request.registry_id)
         stopped = await self._backfills.stop(account, context.region, request.replication_backfill_id)
-        return ecr.StopReplicationBackfillResponse(
-            replication_backfill_id=stopped.id,
-            registry_id=account,
-            destination=_destination(stopped),
-            status=stopped.status,  # type: ignore[arg-type]
-            started_at=stopped.started_at,
-        )
+        return ecr.StopReplicationBackfillResponse(**_shown(stopped, account))
 
     async def list_replication_backfills(
         self, context: RequestContext, request: ecr.ListReplicationBackfillsRequest
@@ -109,6 +99,17 @@ class BackfillOperations(EcrOperations):
             started_at=backfill.started_at,
             ended_at=backfill.ended_at or None,
         )
+
+
+def _shown(backfill: Backfill, account: str) -> dict[str, Any]:
+    """What Start and Stop both answer of a backfill."""
+    return {
+        "replication_backfill_id": backfill.id,
+        "registry_id": account,
+        "destination": _destination(backfill),
+        "status": backfill.status,
+        "started_at": backfill.started_at,
+    }
 
 
 def _destination(backfill: Backfill) -> ecr.ReplicationDestination:

@@ -20,16 +20,6 @@ from services.scheduler.decisions.requests import invalid
 from services.scheduler.decisions.rollouts import revision_id
 from services.shared.errors import AwsError
 
-STAGES = (
-    "RECONCILE_SERVICE",
-    "PRE_SCALE_UP",
-    "POST_SCALE_UP",
-    "TEST_TRAFFIC_SHIFT",
-    "POST_TEST_TRAFFIC_SHIFT",
-    "PRE_PRODUCTION_TRAFFIC_SHIFT",
-    "PRODUCTION_TRAFFIC_SHIFT",
-    "POST_PRODUCTION_TRAFFIC_SHIFT",
-)
 SHIFTS = ("TEST_TRAFFIC_SHIFT", "PRODUCTION_TRAFFIC_SHIFT")
 OPEN = ("AWAITING_ACTION", "IN_PROGRESS")
 CALL_BACK_S = 30.0
