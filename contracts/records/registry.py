@@ -150,6 +150,55 @@ class BackfillResult(msgspec.Struct, kw_only=True, frozen=True):
     outcomes: dict[str, str]
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A registry: an account's in a region."""
+
+    account: str
+    region: str
+
+
+class Peer(msgspec.Struct, kw_only=True, frozen=True):
+    """Another installation, to which images are sent: the registries that are its `destinations` are there and not
+    here. `url` is its registry over HTTPS. `ca` (PEM) is whom its certificate is to be of; empty: whoever this machine
+    trusts. `sealed_key` is the key that it gave out, sealed by the registry and base64."""
+
+    name: str
+    url: str
+    destinations: list[Place]
+    sealed_key: str
+    added_at: float
+    ca: str = ""
+
+
+class PeerGrant(msgspec.Struct, kw_only=True, frozen=True):
+    """Another installation, which may come here: with a key of which there is the SHA-256 (hex) alone, in the name of
+    these accounts."""
+
+    name: str
+    accounts: list[str]
+    key_digest: str
+    granted_at: float
+
+
+class ImageReplication(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of an image's replication to a registry of another installation: COMPLETE or FAILED, in ECR's words;
+    none while it is on its way. It is about the image that was pushed at `pushed_at`. `tags` are those that were
+    brought, or failed, with the time since when each named the image."""
+
+    account: str
+    region: str
+    repository: str
+    digest: str
+    to_account: str
+    to_region: str
+    status: str
+    pushed_at: float
+    ended_at: float
+    tags: dict[str, float] = {}
+    failure_code: str = ""
+    failure_reason: str = ""
+
+
 class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
     """Repositories `<prefix>/…` of a registry are a cache of another registry. `upstream` is its host (and port),
     `upstream_name` its name among those that ECR has names for, if any. What follows the prefix is looked for there
@@ -230,6 +279,15 @@ BACKFILL_RESULT = Kind(
     "registry", "backfill_result", BackfillResult, ("account", "region", "backfill", "repository", "digest")
 )
 
+PEER = Kind("registry", "peer", Peer, ("name",))
+PEER_GRANT = Kind("registry", "peer_grant", PeerGrant, ("name",))
+IMAGE_REPLICATION = Kind(
+    "registry",
+    "replication",
+    ImageReplication,
+    ("account", "region", "repository", "digest", "to_account", "to_region"),
+)
+
 KINDS = (
     REPOSITORY,
     IMAGE,
@@ -240,4 +298,7 @@ KINDS = (
     SIGNING_PROFILE,
     BACKFILL,
     BACKFILL_RESULT,
+    PEER,
+    PEER_GRANT,
+    IMAGE_REPLICATION,
 )

@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--https-port", type=_port, help="the port of App Runner's URLs; 0: a free one (8443 if it is free)"
     )
+    up.add_argument(
+        "--registry-https-port", type=_port, help="a port where the registry speaks HTTPS too; 0: a free one (none)"
+    )
     up.add_argument("--insecure-test-keys", action="store_true", help="the keys are test/test: throw-away set-ups only")
     down = command("down", "Stop the platform. Its tasks keep running, to be adopted by the next `up`.")
     down.add_argument("--tasks", action="store_true", help="stop the tasks of this machine too")
@@ -48,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     command("env", 'The export lines that point the AWS CLI and SDKs here: eval "$(roadstead env)".')
     top = command("top", "Clusters, services, tasks, nodes, URLs and the latest events, live. q quits.")
     top.add_argument("--once", action="store_true", help="one picture, for scripts")
-    command("ca", "The certificate authority of App Runner's URLs: curl --cacert $(roadstead ca) https://…")
+    ca = command("ca", "The certificate authority of App Runner's URLs: curl --cacert $(roadstead ca) https://…")
+    ca.add_argument("--registry", action="store_true", help="that of the registry's HTTPS port")
     services = command("services", "What runs, where, since when.")
     services.add_argument("--json", action="store_true", help="as JSON")
     logs = command("logs", "The log lines of a service (platform: what `up` printed).")
@@ -60,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _add_spot(command)
     _add_scanning(command)
     _add_events(command)
+    _add_peers(command)
     trace = command("trace", "A waterfall of one trace; without an ID, the latest traces.")
     trace.add_argument("id", metavar="ID", nargs="?")
     trace.add_argument("--all", action="store_true", help="the latest with those that only asked (Describe…, List…)")
@@ -130,6 +135,26 @@ def _add_events(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     hooks.add_argument("--region", default="", help="the region (that of `roadstead env`)")
 
 
+def _add_peers(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands of other installations."""
+    peers = command("peers", "Other installations: what images are replicated to, and who may replicate here.")
+    peers.add_argument("action", choices=("list", "accept", "revoke", "add", "check", "remove"))
+    peers.add_argument("name", nargs="?", default="", metavar="NAME", help="what it is called here")
+    peers.add_argument("url", nargs="?", default="", metavar="URL", help="its registry: https://HOST:PORT (add)")
+    peers.add_argument("--key", default="", help="what `peers accept` told there (add)")
+    peers.add_argument("--ca", default="", metavar="FILE", help="whom its certificate is of, PEM (add)")
+    peers.add_argument(
+        "--destination",
+        action="append",
+        default=[],
+        metavar="ACCOUNT/REGION",
+        help="a registry that is there and not here (add); may be given again",
+    )
+    peers.add_argument(
+        "--account", action="append", default=[], metavar="ID", help="in whose name it may come (accept); again"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit code 1 with a plain sentence when it can't."""
     arguments = parser().parse_args(argv)
@@ -159,14 +184,13 @@ def _run(layout: Layout, arguments: argparse.Namespace) -> int:
         from services.cli.execute import execute
 
         return execute(layout, arguments)
-    from services.cli import ask, events, scanning, spot, top
+    from services.cli import ask, events, peers, scanning, spot, top
 
     try:
         if arguments.command == "top":
             return top.top(layout, arguments)
-        return (ask.COMMANDS | events.COMMANDS | scanning.COMMANDS | spot.COMMANDS)[arguments.command](
-            layout, arguments
-        )
+        commands = ask.COMMANDS | events.COMMANDS | peers.COMMANDS | scanning.COMMANDS | spot.COMMANDS
+        return commands[arguments.command](layout, arguments)
     except BrokenPipeError:
         raise
     except OSError as error:

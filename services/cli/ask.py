@@ -87,8 +87,12 @@ def env(layout: Layout, arguments: argparse.Namespace) -> int:
 
 
 def ca(layout: Layout, arguments: argparse.Namespace) -> int:
-    """The path of the certificate that clients of App Runner's URLs are to trust."""
-    print(_running(layout).ca_file)
+    """The path of the certificate that clients of App Runner's URLs, or of the registry, are to trust."""
+    info = _running(layout)
+    if arguments.registry and not info.registry_ca_file:
+        print("The registry has no certificate of its own: `roadstead up --registry-https-port PORT`", file=sys.stderr)
+        return 1
+    print(info.registry_ca_file if arguments.registry else info.ca_file)
     return 0
 
 
@@ -109,6 +113,11 @@ def services(layout: Layout, arguments: argparse.Namespace) -> int:
         ("https", f"127.0.0.1:{info.https_port}", s.started_at, _ready(s.port))
         for s in info.services
         if s.name == "app_runner_gateway"
+    ]
+    rows += [
+        ("registry over TLS", f"127.0.0.1:{info.registry_https_port}", s.started_at, _ready(s.port))
+        for s in info.services
+        if s.name == "registry" and info.registry_https_port
     ]
     rows.insert(0, ("nats", info.nats_url, info.started_at, _listens(info.nats_url)))
     for name, where, since, ready in rows:

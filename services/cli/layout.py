@@ -39,6 +39,8 @@ class PlatformInfo(msgspec.Struct, kw_only=True, frozen=True):
     dns_port: int = 0
     https_port: int = 0
     ca_file: str = ""
+    registry_https_port: int = 0
+    registry_ca_file: str = ""
     region: str = "us-east-1"
 
 

@@ -67,9 +67,10 @@ def identity(host: Host, settings: PlatformSettings) -> App:
     )
 
 
-def registry(host: Host, settings: PlatformSettings) -> App:
-    """Images; listens on the registry's own port."""
-    return RegistryApp(host, load(RegistrySettings, "ROADSTEAD_REGISTRY_"))
+def registry(host: Host, settings: PlatformSettings) -> RegistryApp:
+    """Images; listens on the registry's own port, and on one for TLS where it is to have one."""
+    own = load(RegistrySettings, "ROADSTEAD_REGISTRY_", https_port=settings.registry_https_port)
+    return RegistryApp(host, own)
 
 
 def monitor(host: Host, settings: PlatformSettings) -> App:

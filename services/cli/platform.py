@@ -40,6 +40,7 @@ class PlatformSettings(msgspec.Struct, kw_only=True, frozen=True):
     port: int = 4566
     registry_port: int = 5000
     https_port: int | None = None
+    registry_https_port: int | None = None
     host: str = "127.0.0.1"
     zones: int = 3
     runtime: str = "auto"
@@ -59,6 +60,8 @@ class Platform:
         self._supervisor: asyncio.Future[Any] | None = None
         self.edge_port = 0
         self.registry_port = 0
+        self.registry_https_port = 0
+        self.registry_ca_file = ""
         self.dns_port = 0
         self.https_port = 0
         self.ca_file = ""
@@ -80,6 +83,7 @@ class Platform:
         registry = parts.registry(await self._host("registry"), self._settings)
         await self._start(registry, self._settings.registry_port)
         self.registry_port = self._port_of(registry)
+        self.registry_https_port, self.registry_ca_file = self._tls_port_of(registry), str(registry.ca_file or "")
         discovery = parts.discovery(await self._host("discovery"), self._settings)
         await self._start(discovery)
         self.dns_port = discovery.dns_port
@@ -181,11 +185,16 @@ class Platform:
     def _port_of(self, app: App) -> int:
         return next(server.port for running, server in self._running if running is app)
 
+    def _tls_port_of(self, app: App) -> int:
+        return next(server.tls_port for running, server in self._running if running is app)
+
     def _info(self, runtime: str) -> PlatformInfo:
         return PlatformInfo(
             pid=os.getpid(),
             port=self.edge_port,
             registry_port=self.registry_port,
+            registry_https_port=self.registry_https_port,
+            registry_ca_file=self.registry_ca_file,
             dns_port=self.dns_port,
             https_port=self.https_port,
             ca_file=self.ca_file,

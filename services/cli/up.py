@@ -58,6 +58,7 @@ async def _serve(layout: Layout, arguments: argparse.Namespace) -> int:
         port=arguments.port,
         registry_port=arguments.registry_port,
         https_port=_https_port(arguments),
+        registry_https_port=arguments.registry_https_port,
         host=arguments.host,
         zones=arguments.zones,
         runtime=arguments.runtime,
@@ -138,6 +139,8 @@ def _detach(layout: Layout, arguments: argparse.Namespace) -> int:
     command += ["--registry-port", str(arguments.registry_port), "--host", arguments.host]
     command += ["--ephemeral"] if arguments.ephemeral else []
     command += ["--https-port", str(arguments.https_port)] if arguments.https_port is not None else []
+    if arguments.registry_https_port is not None:
+        command += ["--registry-https-port", str(arguments.registry_https_port)]
     command += ["--insecure-test-keys"] if arguments.insecure_test_keys else []
     with open(layout.console_log, "wb") as console:
         child = subprocess.Popen(

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from aiohttp import web
 
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import FileBlobStore, load_key
+from services.registry.adapters.installations import HttpsInstallations
 from services.registry.adapters.logins import SecretLogins
 from services.registry.adapters.running import RunningTasks
 from services.registry.adapters.signing import SealedKeys
+from services.registry.adapters.tls import serving_context
 from services.registry.adapters.upstream import HttpUpstream
 from services.registry.api import Ecr
-from services.registry.controllers import BackfillController, Cleaner, ImageController, LifecycleController, PullWriter
+from services.registry.controllers import (
+    BackfillController,
+    Cleaner,
+    ImageController,
+    LifecycleController,
+    PullWriter,
+    SendingController,
+)
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.access import Access
 from services.registry.handlers.backfills import Backfills
@@ -24,22 +34,27 @@ from services.registry.handlers.gates import Gates
 from services.registry.handlers.images import Images
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
+from services.registry.handlers.peers import Grants, Peers
 from services.registry.handlers.policies import Policies
 from services.registry.handlers.pull_through import PullThrough
+from services.registry.handlers.replicas import Replicas
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.scanning import Scanning
+from services.registry.handlers.sending import Sending
 from services.registry.handlers.settings import Settings
 from services.registry.handlers.signing import ManagedSigning
 from services.registry.handlers.templates import Prefixed
 from services.registry.routes import Distribution
+from services.registry.routes.peers import PeerDoor
 from services.registry.settings import RegistrySettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
+from services.shared.certificates import CA_FILE
 from services.shared.errors import AccessDenied
 from services.shared.keys import KeyRing
 from services.shared.managed_nodes import ManagedNodes
-from services.shared.runner import App, Host
+from services.shared.runner import App, Host, Tls
 from services.shared.sealing import Vault
 from services.shared.state import Store
 
@@ -54,10 +69,20 @@ class RegistryApp(App):
         self._settings = settings
         self.aws_services: list[AwsService] = []
 
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate that clients of its HTTPS port are to trust, when it is of an authority of its own."""
+        settings = self._settings
+        if settings.https_port is None or settings.tls_certificate:
+            return None
+        return self.host.data / "registry" / "tls" / CA_FILE
+
     async def start(self) -> None:
         """Open state and blobs, finish what broke off, answer."""
         host, settings = self.host, self._settings
         root = host.data / "registry"
+        if settings.https_port is not None:
+            self.tls = Tls(settings.https_port, serving_context(settings, root / "tls", host.clock()))
         self._blobs = FileBlobStore(root)
         self._store = await Store.open(host.bus, KINDS)
         self._keys = await KeyRing.open(host.bus)
@@ -82,7 +107,10 @@ class RegistryApp(App):
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         keys = SealedKeys(Vault.open(root / "signing.key"))
         signing = ManagedSigning(self._store, keys, registries, policies, images, self._blobs, host.clock)
-        self.parts = RegistryParts(repositories, images, self._blobs, access, pull_through, registries, signing)
+        replicas, self._grants = Replicas(repositories, policies, prefixed), Grants(self._store, host.clock)
+        self.parts = RegistryParts(
+            repositories, images, self._blobs, access, pull_through, registries, signing, replicas, self._grants
+        )
         self._open_doors(policies, prefixed)
         await host.bus.serve(
             ISSUE_PULL_TOKEN,
@@ -110,7 +138,7 @@ class RegistryApp(App):
         host, settings = self.host, self._settings
         repositories, images, access = self.parts.repositories, self.parts.images, self.parts.access
         scanning = Scanning(host.bus, self._store, self.gates)
-        self._replication = Replication(repositories, images, self._blobs, self.parts.settings, policies, prefixed)
+        self._open_peers()
         self._backfills = Backfills(self._store, self.parts.settings, images, self._replication, host.clock)
         self.lifecycle = Lifecycle(repositories, images, RunningTasks(host.bus), access.hosts, host.clock)
         self.aws_services = [
@@ -131,6 +159,26 @@ class RegistryApp(App):
         self.aws_server = self._door.server
         self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
 
+    def _open_peers(self) -> None:
+        """The way to other installations, and their way here."""
+        host, parts = self.host, self.parts
+        folder = host.data / "registry"
+        vault = Vault.open(folder / "peers.key")
+        peers = Peers(self._store, vault, host.clock)
+        self._installations = HttpsInstallations(vault, host.clock)
+        sending = Sending(self._store, peers, parts.images, parts.blobs, self._installations, host.clock)
+        self._replication = Replication(parts.images, parts.blobs, parts.settings, parts.replicas, sending)
+        self.sender = SendingController(sending, self._replication, self._store, host.clock)
+        self._peer_door = PeerDoor(
+            peers,
+            self._grants,
+            parts.access,
+            self._installations,
+            folder / "door.key",
+            standing=self.sender.standing,
+            poke=self.sender.poke,
+        )
+
     async def _admit(self, repository: RepositoryId, digest: str | None) -> None:
         """The scan gate, over all that an index of a cache leads to."""
         if self.gates.of(repository) is not None:
@@ -145,8 +193,9 @@ class RegistryApp(App):
         )
         self._store.listen(rules.heard)
         every, signing = self._store.table(IMAGE), self.parts.signing
-        replication = ImageController("replication", self._replication.targets, self._replication.replicate, every)
+        replication = ImageController("replication", self._replication.targets_here, self._replication.replicate, every)
         self._store.listen(replication.heard)
+        self._store.listen(self.sender.heard)
         signer = ImageController("signing", signing.pending, signing.sign, every)
         self._store.listen(signer.heard)
         backfills = BackfillController(self._backfills)
@@ -158,13 +207,14 @@ class RegistryApp(App):
             host.bus.spawn(rules.run(), "lifecycle"),
             host.bus.spawn(writer.run(), "pulls"),
             host.bus.spawn(replication.run(), "replication"),
+            host.bus.spawn(self.sender.run(), "sending"),
             host.bus.spawn(signer.run(), "signing"),
             host.bus.spawn(backfills.run(), "backfills"),
         ]
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """/v2/, layers by URL, and the ECR API for all else."""
-        return [*self._distribution.routes(), *self._door.routes()]
+        return [*self._distribution.routes(), *self._peer_door.routes(), *self._door.routes()]
 
     async def stop(self) -> None:
         """Let go."""
@@ -175,6 +225,8 @@ class RegistryApp(App):
         if hasattr(self, "parts"):
             await self.parts.pull_through.close()
             await self._upstream.close()
+        if hasattr(self, "_installations"):
+            await self._installations.close()
         if hasattr(self, "_pulls"):
             await self._pulls.write()
         if hasattr(self, "_distribution"):

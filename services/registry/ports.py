@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
+from contracts.records.registry import Peer
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.peers import Destination
 from services.registry.decisions.upstream import Login, Source
 from services.registry.decisions.uses import Use
+from services.shared.errors import StateUnavailable
 
 Shelf = Literal["blobs", "manifests"]
 """In a repository blobs and manifests are kept apart: a manifest can't be fetched as a blob."""
@@ -94,6 +97,10 @@ class BlobStore(Protocol):
         """Small content, whole."""
         ...
 
+    def stream(self, repository: RepositoryId, digest: str, start: int = 0) -> AsyncIterator[bytes]:
+        """A blob's bytes from `start` on, in pieces. Raises FileNotFoundError."""
+        ...
+
     async def put(self, repository: RepositoryId, digest: str, data: bytes, shelf: Shelf = "blobs") -> None:
         """Keep small content whose digest is known to be true. Raises StorageFull."""
         ...
@@ -110,8 +117,8 @@ class BlobStore(Protocol):
         """Take all of it out, uploads included."""
         ...
 
-    async def begin(self, repository: RepositoryId) -> Upload:
-        """A new upload. Raises StorageFull."""
+    async def begin(self, repository: RepositoryId, upload_id: str = "") -> Upload:
+        """A new upload, under a new id if none is given. Raises StorageFull."""
         ...
 
     async def upload(self, repository: RepositoryId, upload_id: str) -> Upload:
@@ -177,6 +184,50 @@ class Upstream(Protocol):
         self, source: Source, name: str, digest: str
     ) -> AbstractAsyncContextManager[tuple[int, AsyncIterable[bytes]]]:
         """A blob as it comes: its size (-1: not told), and its chunks, not verified. The chunks raise too."""
+        ...
+
+
+class PeerAway(StateUnavailable):
+    """Another installation can't be reached, or can't take anything now. What was to be done is to be done later."""
+
+
+class PeerRefused(Exception):
+    """Another installation will not have it, however often it is asked. `code` is ECR's error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Installations(Protocol):
+    """The registries of other installations. All of it raises PeerAway and PeerRefused."""
+
+    async def check(self, peer: Peer, account: str) -> None:
+        """Whether it is there, is who it says, and takes the key for this account."""
+        ...
+
+    async def has_image(self, to: Destination, digest: str) -> bool:
+        """Whether a repository there has this manifest, so that it has all that it is made of too."""
+        ...
+
+    async def send_blob(self, to: Destination, blob: Outgoing, beside: str = "") -> None:
+        """See to it that a repository there has a blob: nothing is sent of one that it has, or that it can take from
+        the repository `beside` there, and what arrived before a cut is not sent again."""
+        ...
+
+    async def put_manifest(self, to: Destination, reference: str, media_type: str, data: bytes) -> None:
+        """Put a manifest under a tag or its digest."""
+        ...
+
+
+class Outgoing(Protocol):
+    """A blob to be sent."""
+
+    digest: str
+    size: int
+
+    def read(self, start: int) -> AsyncIterator[bytes]:
+        """Its bytes from `start` on."""
         ...
 
 

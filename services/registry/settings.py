@@ -15,6 +15,11 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     memory. `gate_wait_s` is how long a task whose image is being scanned is kept waiting where a scan gate is set. A
     change of a repository is followed by its lifecycle policy after `lifecycle_delay_s`; when images were pulled is
     written down every `pull_times_every_s`.
+
+    With `https_port` (0: a free one) all of it is served over TLS too, at the same host: with the certificate (PEM, its
+    chain behind it) and key in the files `tls_certificate` and `tls_key`; without these, with one of an authority of
+    its own, `registry/tls/ca.pem` in the data directory, for this machine's names and `tls_names` (comma-separated
+    names and addresses).
     """
 
     advertised: str = ""
@@ -27,3 +32,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     gate_wait_s: float = 20.0
     lifecycle_delay_s: float = 10.0
     pull_times_every_s: float = 60.0
+    https_port: int | None = None
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_names: str = ""

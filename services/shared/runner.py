@@ -12,10 +12,11 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import structlog
@@ -84,12 +85,21 @@ class Host:
         )
 
 
+class Tls(NamedTuple):
+    """A port that serves over TLS what the service's own port serves; 0 chooses a free one."""
+
+    port: int
+    context: ssl.SSLContext
+
+
 class App:
     """A service. Subclasses set `name` and say what is done at start and stop, and what is served."""
 
     name = ""
     aws_server: AwsServer | None = None
     """What answers its AWS APIs, for an edge in the same process; set in `start` (AwsDoor.server)."""
+    tls: Tls | None = None
+    """Where it is served over TLS too, if anywhere; set in `start`."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -131,6 +141,7 @@ class HttpServer:
         self._runner: web.BaseRunner[Any] | None = None
         self._socket: socket.socket | None = None
         self.port = 0
+        self.tls_port = 0
 
     def bind(self) -> int:
         """Take the port, without listening yet. Raises OSError when it is taken."""
@@ -148,6 +159,11 @@ class HttpServer:
         self._runner = _routed(self._app, own) if handler is None else _unrouted(self._app.name, handler, own)
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket).start()
+        tls = self._app.tls
+        if tls is not None:
+            listening = socket.create_server((self._host, tls.port), backlog=1024, reuse_port=False)
+            self.tls_port = listening.getsockname()[1]
+            await web.SockSite(self._runner, listening, ssl_context=tls.context).start()
         return self.port
 
     async def stop(self) -> None:

@@ -30,11 +30,13 @@ KEY, SECRET = "AKIAREGISTRYTEST0001", "secret"
 
 
 class RunningRegistry:
-    """One registry process, so to speak: `base` is its URL, `password` a token for its /v2/."""
+    """One registry process, so to speak: `base` is its URL, `password` a token for its /v2/, `https` its port for TLS
+    (0: none)."""
 
-    def __init__(self, app: RegistryApp, port: int, session: aiohttp.ClientSession) -> None:
+    def __init__(self, app: RegistryApp, port: int, session: aiohttp.ClientSession, https: int = 0) -> None:
         self.app = app
         self.port = port
+        self.https = https
         self.session = session
         self.base = f"http://127.0.0.1:{port}"
         self.parts = app.parts
@@ -120,7 +122,7 @@ async def registry_at(
     port = await server.start()
     try:
         async with aiohttp.ClientSession(auto_decompress=False) as session:
-            yield RunningRegistry(app, port, session)
+            yield RunningRegistry(app, port, session, server.tls_port)
     finally:
         await server.stop()
         await stop_app(app)

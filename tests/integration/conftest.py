@@ -1,5 +1,6 @@
 """A real nats-server for each test that asks for one, with the users and streams of the platform."""
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,11 +37,10 @@ class Platform:
         await self.server.stop()
 
 
-@pytest.fixture
-async def nats_platform(tmp_path: Path) -> AsyncIterator[Platform]:
-    """A platform's NATS, freshly provisioned."""
+@contextlib.asynccontextmanager
+async def _platform(directory: Path) -> AsyncIterator[Platform]:
     passwords = {user: secrets.token_hex(8) for user in (OPERATOR, *USERS)}
-    server = NatsServer(tmp_path / "nats", passwords)
+    server = NatsServer(directory, passwords)
     await server.start()
     platform = Platform(server, passwords)
     try:
@@ -48,3 +48,17 @@ async def nats_platform(tmp_path: Path) -> AsyncIterator[Platform]:
         yield platform
     finally:
         await platform.close()
+
+
+@pytest.fixture
+async def nats_platform(tmp_path: Path) -> AsyncIterator[Platform]:
+    """A platform's NATS, freshly provisioned."""
+    async with _platform(tmp_path / "nats") as platform:
+        yield platform
+
+
+@pytest.fixture
+async def other_nats_platform(tmp_path: Path) -> AsyncIterator[Platform]:
+    """That of another installation."""
+    async with _platform(tmp_path / "other-nats") as platform:
+        yield platform

@@ -90,7 +90,12 @@ async def test_a_wrong_digest_leaves_nothing(registry, tmp_path):
     for digest in (wrong, digest_of(b"data")):
         assert (await registry.ask("HEAD", f"shop/blobs/{digest}")).status == 404
     root = tmp_path / "data" / "registry"
-    assert sorted(p.name for p in root.rglob("*") if p.is_file()) == ["signing.key", "token.key"]
+    assert sorted(p.name for p in root.rglob("*") if p.is_file()) == [
+        "door.key",
+        "peers.key",
+        "signing.key",
+        "token.key",
+    ]
 
 
 async def test_an_upload_that_broke_off_is_gone_on_with(registry):

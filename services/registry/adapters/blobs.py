@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 THREADS = 8
 _TOUCH_S = 600.0
+_READ = 512 * 1024
 
 
 class FileBlobStore:
@@ -65,6 +66,13 @@ class FileBlobStore:
             return await self._run(self._layout.link(repository, digest, shelf).read_bytes)
         except FileNotFoundError:
             return None
+
+    async def stream(self, repository: RepositoryId, digest: str, start: int = 0) -> AsyncIterator[bytes]:
+        """See ports.BlobStore."""
+        with open(self._layout.link(repository, digest, "blobs"), "rb") as file:
+            file.seek(start)
+            while part := await self._run(file.read, _READ):
+                yield part
 
     async def put(self, repository: RepositoryId, digest: str, data: bytes, shelf: Shelf = "blobs") -> None:
         """See ports.BlobStore."""
@@ -110,9 +118,9 @@ class FileBlobStore:
             await upload.abort()
         await self._run(self._layout.remove_tree, self._layout.repository(repository))
 
-    async def begin(self, repository: RepositoryId) -> FileUpload:
+    async def begin(self, repository: RepositoryId, upload_id: str = "") -> FileUpload:
         """See ports.BlobStore."""
-        upload = FileUpload(self._layout, self._executor, repository, str(uuid.uuid4()), self._forget)
+        upload = FileUpload(self._layout, self._executor, repository, upload_id or str(uuid.uuid4()), self._forget)
         await self._run(_create, upload.path)
         self._uploads[repository, upload.id] = upload
         return upload

@@ -34,15 +34,27 @@ class BackfillController:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            try:
-                await self._backfills.forget()
-                for backfill in self._backfills.pending():
-                    await self._work(backfill)
-            except (StateUnavailable, Conflict):
+            if not await self._round():
                 self._wake.set()
-                await asyncio.sleep(RETRY_S)  # NATS is away: there is no event for "try again"
+                await asyncio.sleep(RETRY_S)  # NATS or an installation is away: there is no event for "try again"
 
-    async def _work(self, backfill: Backfill) -> None:
+    async def _round(self) -> bool:
+        """Work on each as far as it goes; whether nothing is to be done again."""
+        try:
+            await self._backfills.forget()
+        except (StateUnavailable, Conflict):
+            return False
+        went = [await self._work(backfill) for backfill in self._backfills.pending()]
+        return all(went)
+
+    async def _work(self, backfill: Backfill) -> bool:
+        try:
+            await self._once(backfill)
+        except (StateUnavailable, Conflict):
+            return False
+        return True
+
+    async def _once(self, backfill: Backfill) -> None:
         try:
             await self._backfills.work(backfill)
         except (StateUnavailable, Conflict):

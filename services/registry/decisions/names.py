@@ -21,6 +21,7 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SCOPE = re.compile(r"(\d{12})\.([a-z]{2}(?:-[a-z]+)+-\d+)\Z")
 _AWS_HOST = re.compile(r"(\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?(?::\d+)?\Z")
 _ARN = re.compile(r"arn:aws[a-z-]*:ecr:([a-z0-9-]+):(\d{12}):repository/(.+)\Z", re.DOTALL)
+_PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):(?:root|role/[!-~]+)\Z")
 _PATHS = (
     ("upload", re.compile(r"(?P<name>.+)/blobs/uploads/(?P<reference>[^/]*)\Z", re.DOTALL)),
     ("uploads", re.compile(r"(?P<name>.+)/blobs/uploads\Z", re.DOTALL)),
@@ -128,6 +129,12 @@ def parse_reference(image: str, own_hosts: frozenset[str]) -> Reference | None:
     colon = name.find(":", slash_at + 1)
     tag = name[colon:] if colon >= 0 else ""
     return Reference(locate(host, name[:colon] if colon >= 0 else name), tag + at + digest)
+
+
+def account_of(principal: str) -> str | None:
+    """The account of a principal of IAM, by its ARN; None when it is none."""
+    found = _PRINCIPAL.match(principal)
+    return found[1] if found else None
 
 
 def parse_arn(arn: str) -> RepositoryId | None:

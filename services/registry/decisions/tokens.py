@@ -15,12 +15,14 @@ USERNAME = "AWS"
 TOKEN_LIFE_S = 12 * 3600.0
 PULL_LIFE_S = 3600.0
 URL_LIFE_S = 3600.0
+PEER_LIFE_S = 3600.0
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """Who the bearer is until when (epoch seconds). `only` bounds it to pulling from one repository (its ARN).
     `session` is the access key of the role's session that asked for it, whose rights it has. What is pulled with a
-    `quiet` one does not count as pulled: it is looked at, not run."""
+    `quiet` one does not count as pulled: it is looked at, not run. `peer` is the installation that it was given to, for
+    replication if it `replicates`, else for pulls."""
 
     account: str
     principal: str
@@ -28,10 +30,14 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     only: str | None = None
     session: str = ""
     quiet: bool = False
+    peer: str = ""
+    replicates: bool = False
 
     def may_reach(self, repository: RepositoryId, write: bool) -> bool:
         """Whether the token is meant for reading (or writing) this repository. Whether its bearer may is for the
         policies to say."""
+        if self.peer and write and not self.replicates:
+            return False
         return self.only is None or (self.only == repository.arn and not write)
 
 
@@ -59,14 +65,19 @@ def unseal(text: str, key: bytes, now: float) -> Token | None:
 
 def basic_password(header: str) -> str | None:
     """The password in an Authorization header of the Basic scheme whose user is AWS; else None."""
+    user, colon, password = (basic_pair(header) or "").partition(":")
+    return password if colon and user == USERNAME else None
+
+
+def basic_pair(header: str) -> str | None:
+    """`user:password` of an Authorization header of the Basic scheme (RFC 7617); None when it is none."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
-        user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        return base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
         return None
-    return password if colon and user == USERNAME else None
 
 
 def sign_layer(repository: RepositoryId, digest: str, expires: int, key: bytes) -> str:

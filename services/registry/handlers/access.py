@@ -13,6 +13,7 @@ from services.registry.decisions.names import (
     valid_repository,
 )
 from services.registry.decisions.tokens import (
+    PEER_LIFE_S,
     PULL_LIFE_S,
     TOKEN_LIFE_S,
     URL_LIFE_S,
@@ -86,6 +87,13 @@ class Access:
         expires_at = self._clock() + TOKEN_LIFE_S
         token = Token(account=account, principal=principal, expires_at=expires_at, session=session)
         return seal(token, self._key), expires_at
+
+    def issue_to_peer(self, peer: str, principal: str, *, replicates: bool) -> tuple[str, float]:
+        """A token for another installation, in the name of this principal, and how many seconds it holds."""
+        account = principal.split(":")[4]
+        ends = self._clock() + PEER_LIFE_S
+        token = Token(account=account, principal=principal, expires_at=ends, peer=peer, replicates=replicates)
+        return seal(token, self._key), PEER_LIFE_S
 
     def require(self, token: Token, action: str, repository: RepositoryId, keys: Keys) -> None:
         """Raises AccessDenied unless the bearer may do this now."""

@@ -137,7 +137,8 @@ class Images:
             settings = self._repositories.get(repository).settings
             known = self._images.record(*_key(repository), actual)
             named = self.tagged(repository, tag) if tag else None
-            if tag and named is not None and is_immutable(settings, tag):
+            again = replica and named == actual  # what was replicated may be brought once more
+            if tag and named is not None and is_immutable(settings, tag) and not again:
                 raise errors.tag_exists(repository, tag)
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)

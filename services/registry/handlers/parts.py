@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from services.registry.handlers.access import Access
 from services.registry.handlers.images import Images
+from services.registry.handlers.peers import Grants
 from services.registry.handlers.pull_through import PullThrough
+from services.registry.handlers.replicas import Replicas
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
 from services.registry.handlers.signing import ManagedSigning
@@ -23,3 +25,5 @@ class RegistryParts(NamedTuple):
     pull_through: PullThrough
     settings: Settings
     signing: ManagedSigning
+    replicas: Replicas
+    grants: Grants

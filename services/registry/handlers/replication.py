@@ -1,4 +1,5 @@
-"""Replication between the regions and accounts of one installation: its content is linked, and not sent."""
+"""Replication. Between the regions and accounts of one installation content is linked, and not sent; what is to be at
+another one is sent there (`handlers/sending.py`)."""
 
 from __future__ import annotations
 
@@ -8,14 +9,12 @@ from contracts.records.registry import Image
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.replication import targets
 from services.registry.handlers.images import Images
-from services.registry.handlers.policies import Asker, Policies
-from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.replicas import Replicas
+from services.registry.handlers.sending import Sending
 from services.registry.handlers.settings import Settings
-from services.registry.handlers.templates import Prefixed, create_by_template
 from services.registry.ports import BlobStore
 from services.shared import telemetry
 from services.shared.errors import AwsError
-from services.shared.policies.demands import Demand
 
 log = structlog.get_logger()
 
@@ -24,20 +23,13 @@ class Replication:
     """Brings images to where the rules of their registry say."""
 
     def __init__(
-        self,
-        repositories: Repositories,
-        images: Images,
-        blobs: BlobStore,
-        settings: Settings,
-        policies: Policies,
-        prefixed: Prefixed,
+        self, images: Images, blobs: BlobStore, settings: Settings, replicas: Replicas, sending: Sending
     ) -> None:
-        self._repositories = repositories
         self._images = images
         self._blobs = blobs
         self._settings = settings
-        self._policies = policies
-        self._prefixed = prefixed
+        self._replicas = replicas
+        self._sending = sending
         self._failed: dict[tuple[RepositoryId, str], str] = {}
 
     def targets(self, repository: RepositoryId, image: Image) -> list[RepositoryId]:
@@ -48,19 +40,27 @@ class Replication:
             return []
         return targets(settings.replication, repository)
 
+    def targets_here(self, repository: RepositoryId, image: Image) -> list[RepositoryId]:
+        """Those of them that are of this installation."""
+        return [target for target in self.targets(repository, image) if self._sending.peer_of(target) is None]
+
     def status(self, repository: RepositoryId, image: Image) -> list[tuple[RepositoryId, str, str]]:
         """(target, COMPLETE | IN_PROGRESS | FAILED, why it failed) for each target."""
         told = []
-        for target in self.targets(repository, image):
+        sent = self._sending.ended(repository, image)
+        for target in dict.fromkeys([*self.targets(repository, image), *sent]):
+            if self._sending.peer_of(target) is not None:
+                told.append((target, *self._sending.status(repository, target, image)))
+                continue
             why = self._failed.get((target, image.digest), "")
             there = self._images.find(target, image.digest) is not None
             told.append((target, "FAILED" if why else "COMPLETE" if there else "IN_PROGRESS", why))
         return told
 
     async def replicate(self, repository: RepositoryId, digest: str) -> None:
-        """Bring an image, with its tags, to all its targets. Raises StateUnavailable: then it is to be done again."""
+        """Bring an image, with its tags, to its targets here. Raises StateUnavailable: then it is to be done again."""
         image = self._images.find(repository, digest)
-        for target in self.targets(repository, image) if image is not None else ():
+        for target in self.targets_here(repository, image) if image is not None else ():
             with telemetry.span("registry.replicate", repository=repository.name, region=target.region):
                 try:
                     await self._bring(repository, target, digest)
@@ -74,9 +74,11 @@ class Replication:
     async def bring(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str | None) -> str:
         """Bring one image under one tag; the code of what is in the way, empty when it is there. Raises
         StateUnavailable."""
+        if self._sending.peer_of(target) is not None:
+            return await self._sending.bring(source, target, digest, tag)
         with telemetry.span("registry.replicate", repository=source.name, region=target.region):
             try:
-                await self._make(source, target)
+                await self._replicas.make(source.account, target)
                 if not await self._copy(source, target, digest, tag):
                     return "ImageNotFoundException"
             except AwsError as error:
@@ -87,22 +89,10 @@ class Replication:
         return ""
 
     async def _bring(self, source: RepositoryId, target: RepositoryId, digest: str) -> None:
-        await self._make(source, target)
+        await self._replicas.make(source.account, target)
         await self._copy(source, target, digest)
         for tag in self._images.tags_of(source, digest):
             await self._copy(source, target, digest, tag)
-
-    async def _make(self, source: RepositoryId, target: RepositoryId) -> None:
-        if source.account != target.account:
-            self._require(source, target, "ecr:ReplicateImage")
-        if self._repositories.find(target) is None:
-            if source.account != target.account:
-                self._require(source, target, "ecr:CreateRepository")
-            await create_by_template(self._repositories, self._prefixed, target, "REPLICATION")
-
-    def _require(self, source: RepositoryId, target: RepositoryId, action: str) -> None:
-        asker = Asker(source.account, f"arn:aws:iam::{source.account}:root")
-        self._policies.require(asker, Demand(action, target.arn), target, dict)
 
     async def _copy(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str | None = None) -> bool:
         """One manifest, what it is made of first; whether there is such an image."""

@@ -72,8 +72,7 @@ class Distribution:
                 return _base(request)
             visit = self._visit(request, target, token)
             handler = _handler(request.method, target.kind)
-            if not (handler in _MAY_COME and self._parts.pull_through.covers(visit.repository)):
-                self._parts.repositories.get(visit.repository)
+            await self._there(visit, handler)
             with self._traced(visit, operation):
                 return await handler(visit)
         except asyncio.CancelledError:
@@ -87,9 +86,17 @@ class Distribution:
                 log.warning("registry.refused", operation=operation, code=told.code, error=told.message)
             return error_response(told)
 
+    async def _there(self, visit: Visit, handler: Handler) -> None:
+        """The repository must be there, unless it comes to be by this. Raises RepositoryNotFoundException,
+        AccessDenied."""
+        if visit.token.replicates and handler in _MAKES:
+            await self._parts.replicas.make(visit.token.account, visit.repository)
+        elif not (handler in _MAY_COME and self._parts.pull_through.covers(visit.repository)):
+            self._parts.repositories.get(visit.repository)
+
     def _bearer(self, request: web.Request) -> Token:
         token = self._parts.access.bearer(request.headers.get("Authorization"))
-        if token is not None:
+        if token is not None and (not token.peer or self._parts.grants.holds(token.peer, token.account)):
             return token
         given = "Authorization" in request.headers
         challenge = f'Basic realm="{self._parts.access.endpoint}/",service="ecr.amazonaws.com"'
@@ -109,9 +116,17 @@ class Distribution:
         if not token.may_reach(repository, write):
             action = "ecr:PutImage" if write else "ecr:BatchGetImage"
             raise errors.other_account(token.principal, action, repository)
-        for action in actions(request.method, target.kind):
-            self._parts.access.require(token, action, repository, lambda: visit_keys(request, repository))
+        if token.replicates:
+            self._require_replication(request.method, target, token, repository)
+        else:
+            for action in actions(request.method, target.kind):
+                self._parts.access.require(token, action, repository, lambda: visit_keys(request, repository))
         return Visit(request, self._parts, repository, target.name, target.reference, token)
+
+    def _require_replication(self, method: str, target: Target, token: Token, repository: RepositoryId) -> None:
+        if (method, target.kind) not in _REPLICATES:
+            raise errors.other_account(token.principal, "ecr:BatchGetImage", repository)
+        self._parts.replicas.require(token.account, repository)
 
     @contextlib.contextmanager
     def _traced(self, visit: Visit, operation: str) -> Iterator[None]:
@@ -209,6 +224,23 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("GET", "tags"): manifests.list_tags,
     ("GET", "referrers"): manifests.list_referrers,
 }
+
+_REPLICATES = frozenset(
+    {
+        ("HEAD", "blob"),
+        ("POST", "uploads"),
+        ("PATCH", "upload"),
+        ("PUT", "upload"),
+        ("GET", "upload"),
+        ("DELETE", "upload"),
+        ("HEAD", "manifest"),
+        ("PUT", "manifest"),
+    }
+)
+"""What another installation needs for its replication: it sends, and reads nothing."""
+
+_MAKES = frozenset({uploads.begin, manifests.put_manifest})
+"""What replication makes a repository with."""
 
 _MAY_COME = frozenset({manifests.get_manifest, manifests.head_manifest})
 """What the repository of a pull-through cache need not be there for."""

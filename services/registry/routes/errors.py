@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from services.registry.decisions.manifests import ManifestInvalid
+from services.registry.decisions.peers import ECR_CODE
 from services.registry.handlers.images import ImageReferenced
 from services.registry.ports import (
     LoginFailed,
@@ -75,7 +76,7 @@ def as_oci(error: Exception) -> OciError | None:
     if isinstance(error, StateUnavailable):
         return OciError("UNAVAILABLE", error.message, headers={"Retry-After": "1"})
     if isinstance(error, AwsError):
-        return OciError(_OF_AWS.get(error.code, "MANIFEST_INVALID"), error.message)
+        return OciError(_OF_AWS.get(error.code, "MANIFEST_INVALID"), error.message, headers={ECR_CODE: error.code})
     if isinstance(error, WrongDigest):
         return OciError("DIGEST_INVALID", f"provided digest did not match uploaded content: {error}")
     if isinstance(error, LoginFailed):  # clients show the message of a 403, and of a 503 none

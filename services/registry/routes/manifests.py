@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from aiohttp import web
 
-from contracts.records.registry import Image
+from contracts.records.registry import Image, Signing
 from services.registry.decisions.manifests import MAX_MANIFEST, OCI_INDEX, referrer
 from services.registry.decisions.names import valid_digest, valid_tag
 from services.registry.decisions.pages import query_int, tags_after
@@ -69,7 +69,8 @@ async def put_manifest(visit: Visit) -> web.StreamResponse:
         visit.request.headers.get("Content-Type", ""),
         tag=None if by_digest else reference,
         digest=reference if by_digest else None,
-        signings=visit.parts.signing.wanted(visit.repository, visit.asker(), visit.keys),
+        replica=visit.token.replicates,
+        signings=_signings(visit),
     )
     return visit.answer(
         201,
@@ -77,6 +78,13 @@ async def put_manifest(visit: Visit) -> web.StreamResponse:
         docker_content_digest=image.digest,
         oci_subject=image.subject,
     )
+
+
+def _signings(visit: Visit) -> list[Signing]:
+    """What it is to be signed with here: a replica is not, it brings its signatures along."""
+    if visit.token.replicates:
+        return []
+    return visit.parts.signing.wanted(visit.repository, visit.asker(), visit.keys)
 
 
 async def delete_manifest(visit: Visit) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from services.registry.routes.peers import ROUTES as PEERS
 from services.shared.http import Query, Route
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -58,7 +59,7 @@ def _route(
     return Route(method, path, kind, response, text, query, {**_ALL, **more}, status, media, OciProblems)
 
 
-ROUTES = (
+DISTRIBUTION = (
     Route("GET", "/v2/", "base", Base, "Whether the login is good.", (), _ALL, problem=OciProblems),
     _route("HEAD", _BLOB, "blob", None, "Whether a blob is there, and its size.", media=BYTES),
     _route("GET", _BLOB, "blob", None, "A blob, or a range of it.", media=BYTES, e416="no such range"),
@@ -69,7 +70,12 @@ ROUTES = (
         "uploads",
         None,
         "Begin an upload; whole with `digest`, or take a blob of another repository over with `mount` and `from`.",
-        (_DIGEST, Query("mount", "the digest to take over"), Query("from", "the repository that has it")),
+        (
+            _DIGEST,
+            Query("resume", "the digest of the blob: another installation goes on with its upload of it"),
+            Query("mount", "the digest to take over"),
+            Query("from", "the repository that has it"),
+        ),
         status=202,
         media="",
     ),
@@ -133,3 +139,6 @@ ROUTES = (
         problem=OciProblems,
     ),
 )
+"""What `Distribution` answers."""
+
+ROUTES = (*DISTRIBUTION, *PEERS)

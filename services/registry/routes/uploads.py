@@ -10,6 +10,7 @@ from aiohttp.client_exceptions import ClientPayloadError
 
 from services.registry.decisions.names import RepositoryId, locate, valid_digest, valid_repository, valid_upload
 from services.registry.decisions.pages import chunk_start
+from services.registry.decisions.peers import upload_of
 from services.registry.ports import Upload, UploadUnknown
 from services.registry.routes.errors import OciError, shown_range
 from services.registry.routes.visit import Visit, checked_digest
@@ -21,6 +22,8 @@ async def begin(visit: Visit) -> web.StreamResponse:
     query = visit.request.query
     if query.get("mount") and await _mounted(visit, query["mount"], query.get("from")):
         return _created(visit, query["mount"])
+    if visit.token.replicates and query.get("resume"):
+        return _accepted(visit, await _of_peer(visit, checked_digest(query["resume"])))
     digest = checked_digest(query["digest"]) if "digest" in query else None
     upload = await visit.parts.blobs.begin(visit.repository)
     if digest is None:
@@ -68,6 +71,15 @@ async def cancel(visit: Visit) -> web.StreamResponse:
     return visit.answer(204)
 
 
+async def _of_peer(visit: Visit, digest: str) -> Upload:
+    """The upload of this blob that another installation began before, or a new one."""
+    upload_id = upload_of(visit.token.peer, visit.repository, digest)
+    try:
+        return await visit.parts.blobs.upload(visit.repository, upload_id)
+    except UploadUnknown:
+        return await visit.parts.blobs.begin(visit.repository, upload_id)
+
+
 async def _mounted(visit: Visit, digest: str, source: str | None) -> bool:
     target = visit.repository
     if source is None or not valid_digest(digest):
@@ -75,7 +87,7 @@ async def _mounted(visit: Visit, digest: str, source: str | None) -> bool:
     if not visit.parts.settings.mounts_blobs(target.account, target.region):
         return False
     found = locate(visit.request.headers.get("Host", ""), source)
-    if not _may_mount(visit, found):
+    if not _may_mount(visit, found) or (visit.token.replicates and found.account != target.account):
         return False
     return await visit.parts.blobs.mount(found, visit.repository, digest)
 
@@ -84,7 +96,10 @@ def _may_mount(visit: Visit, source: RepositoryId) -> bool:
     if not valid_repository(source.name) or not visit.token.may_reach(source, write=False):
         return False
     try:
-        visit.parts.access.require(visit.token, "ecr:GetDownloadUrlForLayer", source, dict)
+        if visit.token.replicates:
+            visit.parts.replicas.require(visit.token.account, source)
+        else:
+            visit.parts.access.require(visit.token, "ecr:GetDownloadUrlForLayer", source, dict)
     except AccessDenied:
         return False
     return visit.parts.repositories.find(source) is not None

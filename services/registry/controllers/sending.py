@@ -1,0 +1,172 @@
+"""Sends what is replicated to other installations: a line each, so that one that is away holds up no other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import structlog
+
+from contracts.records.registry import IMAGE, IMAGE_TAG, PEER, Image, Peer
+from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.peers import Standing, wait_s
+from services.registry.handlers.replication import Replication
+from services.registry.handlers.sending import Sending
+from services.shared.clock import Clock
+from services.shared.errors import StateUnavailable
+from services.shared.state import Change, Conflict, Store
+from services.shared.waiting import woken
+
+log = structlog.get_logger()
+
+RETRY_S = 2.0
+
+
+class Work(NamedTuple):
+    """An image that is to be somewhere."""
+
+    source: RepositoryId
+    target: RepositoryId
+    digest: str
+
+
+class _Line:
+    """What waits for one installation. When it fails, whatever was tried goes to the end, and all wait for a while."""
+
+    def __init__(self, sending: Sending, clock: Clock) -> None:
+        self._sending = sending
+        self._clock = clock
+        self._waiting: dict[Work, None] = {}
+        self._wake = asyncio.Event()
+        self._poked = asyncio.Event()
+        self._error = ""
+        self._reached_at = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+    def add(self, work: Work) -> None:
+        self._waiting[work] = None
+        self._wake.set()
+
+    def poke(self) -> None:
+        """Try at once."""
+        self._poked.set()
+
+    def standing(self) -> Standing:
+        return Standing(len(self._waiting), self._error, self._reached_at)
+
+    async def run(self) -> None:
+        failures = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                work = next(iter(self._waiting))
+                failures = await self._try(work, failures)
+                if failures:
+                    self._poked.clear()
+                    await woken(self._poked, wait_s(failures))
+
+    async def _try(self, work: Work, failures: int) -> int:
+        """How often in a row it failed now."""
+        # It stays in the line while it is sent; a tag that moves meanwhile puts it there again, behind.
+        marked = self._waiting.pop(work)
+        try:
+            await self._sending.send(*work)
+        except (StateUnavailable, Conflict) as error:
+            self._error = str(error)
+            self._waiting.setdefault(work, marked)
+            log.warning("replication.waits", target=work.target.arn, image=work.digest, error=str(error))
+            return failures + 1
+        except Exception:
+            log.exception("replication.broken", target=work.target.arn, image=work.digest)
+        self._error, self._reached_at = "", self._clock()
+        return 0
+
+
+class SendingController:
+    """`heard` is a listener of the store; `run` works until cancelled."""
+
+    def __init__(self, sending: Sending, replication: Replication, store: Store, clock: Clock) -> None:
+        self._sending = sending
+        self._replication = replication
+        self._images, self._peers = store.table(IMAGE), store.table(PEER)
+        self._clock = clock
+        self._lines: dict[str, _Line] = {}
+        self._gone: dict[tuple[str, ...], None] = {}
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def heard(self, change: Change) -> None:
+        """An image was pushed, tagged or deleted, or an installation is known anew."""
+        if change.kind is PEER:
+            self._changed.set()
+        elif not len(self._peers):
+            return
+        elif change.kind is IMAGE and change.new is None:
+            self._gone[change.key] = None
+            self._changed.set()
+        elif change.new is not None and (change.kind is IMAGE_TAG or (change.kind is IMAGE and not change.old)):
+            image = self._images.record(*change.key[:3], change.new.record.digest)
+            if image is not None:
+                self._mark(image)
+
+    def standing(self, peer: Peer) -> Standing:
+        """How it goes with one."""
+        line = self._lines.get(peer.name)
+        return line.standing() if line is not None else Standing()
+
+    def poke(self, peer: Peer) -> None:
+        """What waits for one is to be tried at once."""
+        if peer.name in self._lines:
+            self._lines[peer.name].poke()
+
+    def _mark(self, image: Image) -> None:
+        source = RepositoryId(image.account, image.region, image.repository)
+        for target in self._replication.targets(source, image):
+            peer = self._sending.peer_of(target)
+            if peer is not None and peer.name in self._lines and self._sending.is_left(source, target, image):
+                self._lines[peer.name].add(Work(source, target, image.digest))
+
+    async def run(self) -> None:
+        """Bring the lines to what is known of installations, whenever that changes."""
+        try:
+            await self._follow()
+        finally:
+            await asyncio.gather(*(self._end(name) for name in list(self._lines)))
+
+    async def _follow(self) -> None:
+        known: list[Peer] | None = None
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            peers = sorted(self._peers.records(), key=lambda peer: peer.name)
+            try:
+                if peers != known:
+                    await self._reconcile(peers, first=known is None)
+                    known = peers
+                for key in list(self._gone):
+                    await self._sending.forget(key)
+                    self._gone.pop(key, None)
+            except (StateUnavailable, Conflict):
+                self._changed.set()
+                await asyncio.sleep(RETRY_S)  # NATS is away: there is no event for "try again"
+
+    async def _reconcile(self, peers: list[Peer], *, first: bool) -> None:
+        if first:
+            await self._sending.forget()
+        for name in self._lines.keys() - {peer.name for peer in peers}:
+            await self._end(name)
+        for peer in peers:
+            if peer.name not in self._lines:
+                line = self._lines[peer.name] = _Line(self._sending, self._clock)
+                line.task = asyncio.get_running_loop().create_task(line.run())
+            self.poke(peer)
+        if peers:
+            for image in self._images.records():
+                self._mark(image)
+
+    async def _end(self, name: str) -> None:
+        task = self._lines.pop(name).task
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
