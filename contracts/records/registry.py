@@ -203,7 +203,7 @@ class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
     """Repositories `<prefix>/…` of a registry are a cache of another registry. `upstream` is its host (and port),
     `upstream_name` its name among those that ECR has names for, if any. What follows the prefix is looked for there
     behind `upstream_prefix`. `ROOT` stands for no prefix, on either side. `credential_arn` is the secret with the login
-    that the upstream wants, empty for none."""
+    that the upstream wants, `role_arn` the role in which another registry of ECR is asked; empty for none."""
 
     account: str
     region: str
@@ -214,11 +214,13 @@ class PullThroughRule(msgspec.Struct, kw_only=True, frozen=True):
     upstream_name: str = ""
     upstream_prefix: str = "ROOT"
     credential_arn: str = ""
+    role_arn: str = ""
 
 
 class CreationTemplate(msgspec.Struct, kw_only=True, frozen=True):
     """How repositories `<prefix>/…` are made where nobody makes them by hand. `settings`, `tags`, `policy` and
-    `lifecycle` become the repository's; `applied_for` says for what it holds, in the wire's words."""
+    `lifecycle` become the repository's; `applied_for` says for what it holds, in the wire's words. `role_arn` is
+    the role in which it is done, empty for none."""
 
     account: str
     region: str
@@ -231,6 +233,7 @@ class CreationTemplate(msgspec.Struct, kw_only=True, frozen=True):
     tags: dict[str, str] = {}
     policy: str = ""
     lifecycle: str = ""
+    role_arn: str = ""
 
 
 class SigningProfile(msgspec.Struct, kw_only=True, frozen=True):

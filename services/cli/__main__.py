@@ -151,7 +151,11 @@ def _add_peers(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
         help="a registry that is there and not here (add); may be given again",
     )
     peers.add_argument(
-        "--account", action="append", default=[], metavar="ID", help="in whose name it may come (accept); again"
+        "--account",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="in whose name it may come (accept), or is asked (add, check)",
     )
 
 

@@ -68,7 +68,8 @@ def _add(layout: Layout, arguments: argparse.Namespace, name: str) -> int:
 
 
 def _check(layout: Layout, arguments: argparse.Namespace, name: str) -> int:
-    status, answer = ask_door(layout, "registry", "POST", f"/peers/{name}/check", {}, CHECK_S)
+    query = f"?account={quote(arguments.account[0], safe='')}" if arguments.account else ""
+    status, answer = ask_door(layout, "registry", "POST", f"/peers/{name}/check{query}", {}, CHECK_S)
     if status != 200 or answer["problem"]:
         return _refused({"message": answer.get("problem") or answer["message"]})
     print("it answers, is who it says, and takes the key")

@@ -30,6 +30,7 @@ from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.access import Access
 from services.registry.handlers.backfills import Backfills
 from services.registry.handlers.cache import ManifestCache
+from services.registry.handlers.ecr_upstream import EcrUpstream
 from services.registry.handlers.gates import Gates
 from services.registry.handlers.images import Images
 from services.registry.handlers.lifecycle import Lifecycle
@@ -37,14 +38,16 @@ from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.peers import Grants, Peers
 from services.registry.handlers.policies import Policies
 from services.registry.handlers.pull_through import PullThrough
+from services.registry.handlers.pushes import Pushes
 from services.registry.handlers.replicas import Replicas
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.roles import Roles
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.sending import Sending
 from services.registry.handlers.settings import Settings
 from services.registry.handlers.signing import ManagedSigning
-from services.registry.handlers.templates import Prefixed
+from services.registry.handlers.templates import ByTemplate, Prefixed
 from services.registry.routes import Distribution
 from services.registry.routes.peers import PeerDoor
 from services.registry.settings import RegistrySettings
@@ -101,15 +104,25 @@ class RegistryApp(App):
         images = Images(self._store, self._blobs, repositories, cache, host.clock)
         await repositories.clear_orphans()
         prefixed = Prefixed(self._store)
-        self._upstream = HttpUpstream(SecretLogins(host.bus))
-        pull_through = PullThrough(self._upstream, prefixed, repositories, images, self._blobs, host.clock)
+        roles = Roles(self._keys.authorization)
+        by_template = ByTemplate(repositories, prefixed, policies, roles)
+        self._open_ways(roles, policies, repositories, images)
+        pull_through = PullThrough(self._upstream, prefixed, by_template, images, self._blobs, host.clock)
         self._members = await ManagedNodes.open(host.bus)
         self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
         keys = SealedKeys(Vault.open(root / "signing.key"))
         signing = ManagedSigning(self._store, keys, registries, policies, images, self._blobs, host.clock)
-        replicas, self._grants = Replicas(repositories, policies, prefixed), Grants(self._store, host.clock)
         self.parts = RegistryParts(
-            repositories, images, self._blobs, access, pull_through, registries, signing, replicas, self._grants
+            repositories,
+            images,
+            self._blobs,
+            access,
+            pull_through,
+            registries,
+            signing,
+            replicas=Replicas(repositories, policies, by_template),
+            grants=Grants(self._store, host.clock),
+            pushes=Pushes(repositories, prefixed, policies, by_template),
         )
         self._open_doors(policies, prefixed)
         await host.bus.serve(
@@ -159,22 +172,29 @@ class RegistryApp(App):
         self.aws_server = self._door.server
         self.cleaner = Cleaner(self._store.table(REPOSITORY), repositories, images, self._blobs, settings)
 
-    def _open_peers(self) -> None:
-        """The way to other installations, and their way here."""
-        host, parts = self.host, self.parts
-        folder = host.data / "registry"
-        vault = Vault.open(folder / "peers.key")
-        peers = Peers(self._store, vault, host.clock)
+    def _open_ways(self, roles: Roles, policies: Policies, repositories: Repositories, images: Images) -> None:
+        """The ways to other registries: upstreams, and other installations."""
+        host = self.host
+        vault = Vault.open(host.data / "registry" / "peers.key")
+        self._peers = Peers(self._store, vault, host.clock)
         self._installations = HttpsInstallations(vault, host.clock)
+        self._http = HttpUpstream(SecretLogins(host.bus))
+        self._upstream = EcrUpstream(
+            self._http, self._installations, self._peers, roles, policies, repositories, images, self._blobs
+        )
+
+    def _open_peers(self) -> None:
+        """What is sent to other installations, and their way here."""
+        host, parts, peers = self.host, self.parts, self._peers
         sending = Sending(self._store, peers, parts.images, parts.blobs, self._installations, host.clock)
         self._replication = Replication(parts.images, parts.blobs, parts.settings, parts.replicas, sending)
         self.sender = SendingController(sending, self._replication, self._store, host.clock)
         self._peer_door = PeerDoor(
             peers,
-            self._grants,
+            parts.grants,
             parts.access,
             self._installations,
-            folder / "door.key",
+            host.data / "registry" / "door.key",
             standing=self.sender.standing,
             poke=self.sender.poke,
         )
@@ -224,7 +244,7 @@ class RegistryApp(App):
         await asyncio.gather(*work, return_exceptions=True)
         if hasattr(self, "parts"):
             await self.parts.pull_through.close()
-            await self._upstream.close()
+            await self._http.close()
         if hasattr(self, "_installations"):
             await self._installations.close()
         if hasattr(self, "_pulls"):

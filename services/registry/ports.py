@@ -202,8 +202,17 @@ class PeerRefused(Exception):
 class Installations(Protocol):
     """The registries of other installations. All of it raises PeerAway and PeerRefused."""
 
-    async def check(self, peer: Peer, account: str) -> None:
-        """Whether it is there, is who it says, and takes the key for this account."""
+    async def check(self, peer: Peer, principal: str, purpose: str) -> None:
+        """Whether it is there, is who it says, and takes the key for this principal (an ARN) and purpose (`replicate`,
+        `pull`)."""
+        ...
+
+    async def manifest(self, to: Destination, reference: str) -> tuple[str, bytes]:
+        """The media type and the bytes of a manifest there, not verified."""
+        ...
+
+    def blob(self, to: Destination, digest: str) -> AbstractAsyncContextManager[tuple[int, AsyncIterable[bytes]]]:
+        """A blob there as it comes: its size, and its chunks, not verified. The chunks raise too."""
         ...
 
     async def has_image(self, to: Destination, digest: str) -> bool:

@@ -17,11 +17,13 @@ from services.shared.policies import (
     ALLOW,
     EXPLICIT_DENY,
     IMPLICIT_DENY,
+    TRUST,
     Document,
     Principal,
     Question,
     decide,
     parse,
+    trusts,
 )
 from services.shared.policies.demands import Demand, Place, demands
 from services.shared.policies.managed import AWS_MANAGED
@@ -33,6 +35,7 @@ ALWAYS = frozenset({("sts", "GetCallerIdentity")})
 JUDGED_BY_OWNER = frozenset({("sts", "AssumeRole")})
 """What depends on more than the caller's policies: its handler asks `verdict` itself."""
 
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:[^/]+/)*([^/]+)\Z")
 _MANAGED = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):policy/(?:.*/)?([^/]+)\Z")
 
 Resolve = Callable[[RequestContext, Any, list[Demand]], list[Demand]]
@@ -88,6 +91,12 @@ class Authorization:
         keys = {"aws:principalaccount": (account,), "aws:principalarn": (arn,), "aws:principaltype": ("Account",)}
         return Principal(account, (arn,)), keys
 
+    def role(self, arn: str) -> Role | None:
+        """The role with this ARN, if there is one."""
+        found = _ROLE.match(arn)
+        role = self._roles.record(found[1], found[2]) if found is not None else None
+        return role if role is not None and role.arn == arn else None
+
     def of_role(
         self, role: Role, session: AccessKey | None, demand: Demand, keys: dict[str, tuple[str, ...]]
     ) -> tuple[str, str]:
@@ -119,6 +128,12 @@ class Authorization:
                 text = record.document if record is not None and record.arn == arn else None
             # A policy that is gone allows nothing; among a session's bounds it must still bound.
             yield parse(text) if text is not None else Document(())
+
+
+def trusts_service(role: Role, service: str) -> bool:
+    """Whether a role's trust policy lets a service of AWS' (its principal) assume it."""
+    question = Question("sts:AssumeRole", role.arn, {"aws:sourceaccount": (role.account,)})
+    return trusts(parse(role.trust, TRUST), Principal(service=service), question)[0] == ALLOW
 
 
 def denied(principal: str, demand: Demand, verdict: str, by: str) -> AccessDenied:

@@ -72,6 +72,11 @@ class RunningRegistry:
         assert answer.status == 201, answer
         return digest
 
+    async def push_blob_status(self, name: str, data: bytes) -> tuple[int, str]:
+        """Push a blob whole; how that was answered: the status, and the code of an error."""
+        answer = await self.ask("POST", f"{name}/blobs/uploads/?digest={digest_of(data)}", data)
+        return (answer.status, "") if answer.status == 201 else answer.said
+
     async def push_image(self, name: str, image: BuiltImage, tag: str) -> Answer:
         """Push an image with its blobs; the answer to the manifest."""
         for data in image.blobs.values():

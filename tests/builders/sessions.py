@@ -11,19 +11,27 @@ from tests.builders.registry import ACCOUNT, SECRET
 TOKEN = "token"
 
 
-async def a_session(store: Store, name: str, actions: list[str]) -> str:
-    """A role of this name that may do `actions` with everything, and a session of it with TOKEN; its access key."""
+async def a_role(store: Store, name: str, actions: list[str], service: str = "") -> Role:
+    """A role of this name that may do `actions` with everything, and that this service of AWS' may assume."""
     statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     role = Role(
         account=ACCOUNT,
         role_name=name,
         role_id=f"AROA{name.upper()}",
         path="/",
         arn=f"arn:aws:iam::{ACCOUNT}:role/{name}",
-        trust="{}",
+        trust=json.dumps({"Statement": trust}) if service else "{}",
         created_at=0.0,
         inline={"own": json.dumps({"Statement": statement})},
     )
+    await store.put(ROLE, role, "role.created.v1")
+    return role
+
+
+async def a_session(store: Store, name: str, actions: list[str]) -> str:
+    """A role of this name that may do `actions` with everything, and a session of it with TOKEN; its access key."""
+    role = await a_role(store, name, actions)
     session = AccessKey(
         access_key_id=f"ASIA{name.upper()}",
         secret=SECRET,
@@ -34,6 +42,5 @@ async def a_session(store: Store, name: str, actions: list[str]) -> str:
         role=name,
         session_token=TOKEN,
     )
-    await store.put(ROLE, role, "role.created.v1")
     await store.put(ACCESS_KEY, session, "session.issued.v1")
     return session.access_key_id

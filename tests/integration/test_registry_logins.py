@@ -125,7 +125,7 @@ async def test_a_secret_that_is_gone_is_told_and_what_is_cached_is_served(regist
     await secrets.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
     expected = f"The secret {secret} can't be read: Secrets Manager can't find the specified secret."
     assert await failure(registry) == expected
-    registry.app._upstream._tokens.clear()  # as a token that has ended
+    registry.app._http._tokens.clear()  # as a token that has ended
     upstream.push("library/other", "1", image)
     answer = await registry.ask("GET", "hub/library/other/manifests/1")
     assert (answer.status, expected in answer.body.decode()) == (403, True)
@@ -146,7 +146,7 @@ async def test_a_rule_takes_only_a_secret_that_is_there_and_of_its_place(registr
         await registry.app._upstream.login(Source("", others))
     assert failed.value.code == "UnableToAccessSecretException"
     code, message = await refused(secret, customRoleArn=f"arn:aws:iam::{ACCOUNT}:role/pull")
-    assert (code, "customRoleArn" in message) == ("NotImplemented", True)
+    assert (code, "customRoleArn" in message) == ("InvalidParameterException", True)
     again = (await secrets.create_secret(Name="ecr-pullthroughcache/new", SecretString=LOGIN))["ARN"]
     changed = await registry.aws("UpdatePullThroughCacheRule", ecrRepositoryPrefix="hub", credentialArn=again)
     assert changed.credential_arn == again

@@ -9,7 +9,7 @@ import structlog
 from contracts.records.identity import ACCESS_KEY, ROLE, AccessKey, Role
 from contracts.rpc.identity import APP_RUNNER_TASKS, ECS_TASKS, IssueSession, Session
 from services.identity.decisions import Choose, parse_role_arn, session_key
-from services.shared.authorization import Authorization, denied, request_keys
+from services.shared.authorization import Authorization, denied, request_keys, trusts_service
 from services.shared.aws.context import RequestContext
 from services.shared.clock import Clock
 from services.shared.errors import AccessDenied
@@ -41,10 +41,9 @@ class Sessions:
             raise AccessDenied(f"'{service}' has no tasks that a role could be given to.")
         account, name = parse_role_arn(role_arn)
         role = self._store.table(ROLE).record(account, name)
-        question = Question(ASSUME, role_arn, {"aws:sourceaccount": (account,)})
         if role is None or role.arn != role_arn:
             raise AccessDenied(f"{called} was unable to assume the role '{role_arn}': the role does not exist.")
-        if trusts(parse(role.trust, TRUST), Principal(service=service), question)[0] != ALLOW:
+        if not trusts_service(role, service):
             raise AccessDenied(
                 f"{called} was unable to assume the role '{role_arn}' that was provided for this task. Please verify "
                 f"that the role being passed has the proper trust relationship: it does not let {service} assume it."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from contracts.records.registry import Peer
+from services.registry.decisions.manifests import MAX_MANIFEST
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.peers import (
     ECR_CODE,
@@ -25,16 +26,21 @@ from services.registry.decisions.peers import (
     read_problem,
     sealed_about,
 )
+from services.registry.decisions.upstream import ACCEPT
 from services.registry.ports import Outgoing, PeerAway, PeerRefused
 from services.shared import telemetry
 from services.shared.clock import Clock
 from services.shared.sealing import CannotOpen, Vault
+
+Moved = Callable[[], None]
+"""To be called when something came or went."""
 
 STALL_S, FINISH_S = 60.0, 600.0
 """How long a peer may take nothing, and to look through a whole upload."""
 _TRIES = 3
 _EARLY_S = 60.0
 _MOST = 64 * 1024
+_CHUNK = 256 * 1024
 _LOOKED = (200, 403, 404)
 """An answer to HEAD does not say why not: who may not look is told when it begins to send."""
 _TIMES = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
@@ -55,9 +61,45 @@ class HttpsInstallations:
         for session in self._sessions.values():
             await session.close()
 
-    async def check(self, peer: Peer, account: str) -> None:
+    async def check(self, peer: Peer, principal: str, purpose: str) -> None:
         """See ports.Installations."""
-        await self._trade(peer, f"arn:aws:iam::{account}:root", "replicate")
+        await self._trade(peer, principal, purpose)
+
+    async def manifest(self, to: Destination, reference: str) -> tuple[str, bytes]:
+        """See ports.Installations."""
+        async with self._get(to, f"manifests/{reference}") as (response, _):
+            data = await response.content.read(MAX_MANIFEST + 1)
+            while len(data) <= MAX_MANIFEST and (more := await response.content.read(MAX_MANIFEST)):
+                data += more
+            if len(data) > MAX_MANIFEST:
+                raise PeerRefused(
+                    "ManifestInvalid", f"{to.peer.name} sent a manifest of more than {MAX_MANIFEST} bytes"
+                )
+            return response.content_type, data
+
+    @asynccontextmanager
+    async def blob(self, to: Destination, digest: str) -> AsyncIterator[tuple[int, AsyncIterable[bytes]]]:
+        """See ports.Installations."""
+        async with self._get(to, f"blobs/{digest}") as (response, moved):
+            size = response.content_length
+            yield -1 if size is None else size, _moving(response.content.iter_chunked(_CHUNK), moved)
+
+    @asynccontextmanager
+    async def _get(self, to: Destination, path: str) -> AsyncIterator[tuple[aiohttp.ClientResponse, Moved]]:
+        url = f"/v2/{quote(_name(to.repository))}/{path}"
+        for again in (True, False):
+            headers = {"Authorization": await self._authorization(to), "Accept": ACCEPT}
+            async with self._open(to.peer, "GET", url, None, headers, self._stall_s) as (response, moved):
+                if response.status == 401 and again:
+                    self._tokens.clear()
+                    continue
+                if response.status != 200:
+                    raise await self._problem(to.peer, response)
+                yield response, moved
+                return
+
+    async def _authorization(self, to: Destination) -> str:
+        return _basic(f"AWS:{await self._token(to.peer, to.principal, to.purpose)}")
 
     async def has_image(self, to: Destination, digest: str) -> bool:
         """See ports.Installations."""
@@ -132,10 +174,9 @@ class HttpsInstallations:
         """One request; a token that is not taken is traded for once more, unless the body can't be had again."""
         url = url or f"/v2/{quote(_name(to.repository))}/{path}"
         for again in (True, False):
-            token = await self._token(to.peer, f"arn:aws:iam::{to.account}:root", "replicate")
-            sent = {"Authorization": _basic(f"AWS:{token}"), **(headers or {})}
+            sent = {"Authorization": await self._authorization(to), **(headers or {})}
             telemetry.inject(sent)
-            async with self._open(to.peer, method, url, data, sent, patience_s or self._stall_s) as response:
+            async with self._open(to.peer, method, url, data, sent, patience_s or self._stall_s) as (response, _):
                 if response.status in ok:
                     return Told(
                         response.status, response.headers.get("Location", ""), response.headers.get("Range", "")
@@ -149,16 +190,20 @@ class HttpsInstallations:
     @asynccontextmanager
     async def _open(
         self, peer: Peer, method: str, path: str, data: Any, headers: dict[str, str], patience_s: float
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Moved]]:
         """Raises PeerAway when the connection can't be had, breaks, or nothing moves on it for `patience_s`."""
         try:
             async with asyncio.timeout(patience_s) as limit:
-                body = _watched(data, limit, patience_s) if isinstance(data, AsyncIterator) else data
+
+                def moved() -> None:
+                    limit.reschedule(asyncio.get_running_loop().time() + patience_s)
+
+                body = _moving(data, moved) if isinstance(data, AsyncIterator) else data
                 session = self._session(peer)
                 async with session.request(
                     method, peer.url + path, data=body, headers=headers, allow_redirects=False
                 ) as response:
-                    yield response
+                    yield response, moved
         except TimeoutError:
             raise PeerAway(f"{peer.name} ({peer.url}) did not go on for {patience_s:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -192,7 +237,7 @@ class HttpsInstallations:
         except CannotOpen:
             raise PeerAway(f"the key of {peer.name} was sealed with another key than this registry has") from None
         path = "/peers/token?" + urlencode({"principal": principal, "purpose": purpose})
-        async with self._open(peer, "GET", path, None, {"Authorization": _basic(key)}, self._stall_s) as response:
+        async with self._open(peer, "GET", path, None, {"Authorization": _basic(key)}, self._stall_s) as (response, _):
             body = await response.content.read(_MOST)
             if response.status != 200:
                 raise PeerAway(f"{peer.name} gives no token: it answered {response.status} {read_problem(body)[1]}")
@@ -213,8 +258,7 @@ def _basic(pair: str) -> str:
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
-async def _watched(chunks: AsyncIterator[bytes], limit: asyncio.Timeout, patience_s: float) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
+async def _moving(chunks: AsyncIterable[bytes], moved: Moved) -> AsyncIterator[bytes]:
     async for chunk in chunks:
-        limit.reschedule(loop.time() + patience_s)
+        moved()
         yield chunk

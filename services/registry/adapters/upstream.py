@@ -10,17 +10,9 @@ import aiohttp
 import msgspec
 
 from services.registry.decisions.manifests import MAX_MANIFEST
-from services.registry.decisions.upstream import Source, base_url, may_have_login
+from services.registry.decisions.upstream import ACCEPT, Source, base_url, may_have_login
 from services.registry.ports import LoginFailed, Logins, UpstreamFailed
 
-ACCEPT = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-)
 _CHUNK = 256 * 1024
 _TIMES = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=30.0)
 _PART = re.compile(r'(\w+)="([^"]*)"')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from contracts.aws import ecr
 from contracts.records.registry import Image
 from services.registry.decisions.names import RepositoryId, valid_digest, valid_repository
@@ -49,6 +51,7 @@ class EcrOperations(AwsService):
         self._clock = clock
         self._repositories, self._images, self._blobs = parts.repositories, parts.images, parts.blobs
         self._access, self._settings, self._signing = parts.access, parts.settings, parts.signing
+        self._pushes = parts.pushes
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
         """The repository that a request names; it need not exist. Raises AccessDeniedException for another account's,
@@ -72,6 +75,15 @@ class EcrOperations(AwsService):
             repository = RepositoryId(registry_id or "", context.region, "*")
             raise errors.other_account(context.principal_arn, f"ecr:{context.operation}", repository)
         return context.account
+
+    def _check_role(self, context: RequestContext, role: str | None, service: str) -> None:
+        """A role that ECR is to assume is of the same account, and who hands it over may pass it on."""
+        if role is None:
+            return
+        if re.match(rf"arn:aws[a-z-]*:iam::{context.account}:role/.", role) is None:
+            raise errors.invalid_parameter("customRoleArn", f"'{role}' is no role of the account {context.account}")
+        demand = Demand("iam:PassRole", role, {"iam:passedtoservice": (service,)})
+        self._policies.require_of(context, demand)
 
     def _named(self, repository: RepositoryId, wanted: ecr.ImageIdentifier) -> Image:
         """The image that a request names. Raises InvalidParameterException, ImageNotFoundException."""

@@ -8,7 +8,9 @@ from contracts.aws import ecr
 from services.registry.api.base import EcrOperations
 from services.registry.decisions.names import RepositoryId, valid_digest
 from services.registry.handlers import errors
+from services.registry.handlers.policies import asker_of
 from services.registry.ports import StorageFull, Upload, UploadTaken, UploadUnknown, WrongDigest, WrongOffset
+from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -39,8 +41,9 @@ class LayerOperations(EcrOperations):
     async def initiate_layer_upload(
         self, context: RequestContext, request: ecr.InitiateLayerUploadRequest
     ) -> ecr.InitiateLayerUploadResponse:
-        """Begin an upload."""
-        repository = self._existing(context, request.registry_id, request.repository_name)
+        """Begin an upload; in a repository that comes to be by it, where a creation template says so."""
+        repository = self._id(context, request.registry_id, request.repository_name)
+        await self._pushes.make(repository, asker_of(context), lambda: request_keys(context))
         try:
             upload = await self._blobs.begin(repository)
         except StorageFull:

@@ -7,13 +7,15 @@ from msgspec.structs import replace
 from contracts.aws import ecr
 from contracts.records.registry import PULL_THROUGH_RULE, PullThroughRule
 from services.registry.api.base import EcrOperations
+from services.registry.decisions.names import place_of
 from services.registry.decisions.pages import BadToken, page
 from services.registry.decisions.upstream import ROOT, WELL_KNOWN, Source, valid_host
 from services.registry.handlers import errors
 from services.registry.handlers.pull_through import source_of
+from services.registry.handlers.roles import PULL_THROUGH
 from services.registry.ports import LoginFailed, UpstreamFailed
 from services.shared.aws.context import RequestContext
-from services.shared.errors import AccessDenied, AwsError, NotImplementedYet
+from services.shared.errors import AccessDenied, AwsError
 from services.shared.policies.demands import Demand
 
 PAGE = 100
@@ -30,16 +32,18 @@ class PullThroughOperations(EcrOperations):
         host = request.upstream_registry_url.removeprefix("https://").rstrip("/")
         if not valid_host(host):
             raise errors.unsupported_upstream(request.upstream_registry_url)
-        await self._check_login(context, request.credential_arn, request.custom_role_arn)
+        self._check_ecr(context, host, request)
+        await self._check_login(context, request.credential_arn)
         now = self._clock()
         rule = PullThroughRule(
             account=account,
             region=context.region,
             prefix=request.ecr_repository_prefix,
             upstream=host,
-            upstream_name=request.upstream_registry or WELL_KNOWN.get(host, ""),
+            upstream_name=request.upstream_registry or ("ecr" if place_of(host) else WELL_KNOWN.get(host, "")),
             upstream_prefix=request.upstream_repository_prefix or ROOT,
             credential_arn=request.credential_arn or "",
+            role_arn=request.custom_role_arn or "",
             created_at=now,
             updated_at=now,
         )
@@ -52,6 +56,7 @@ class PullThroughOperations(EcrOperations):
             registry_id=account,
             upstream_registry=shown.upstream_registry,
             credential_arn=shown.credential_arn,
+            custom_role_arn=shown.custom_role_arn,
             upstream_repository_prefix=shown.upstream_repository_prefix,
         )
 
@@ -80,22 +85,29 @@ class PullThroughOperations(EcrOperations):
     async def update_pull_through_cache_rule(
         self, context: RequestContext, request: ecr.UpdatePullThroughCacheRuleRequest
     ) -> ecr.UpdatePullThroughCacheRuleResponse:
-        """Set another login, which is all that can be changed of a rule."""
+        """Set another login or role, which is all that can be changed of a rule."""
         account, now = self._account(context, request.registry_id), self._clock()
-        self._prefixed.get(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
-        await self._check_login(context, request.credential_arn, request.custom_role_arn)
+        known = self._prefixed.get(PULL_THROUGH_RULE, account, context.region, request.ecr_repository_prefix)
+        self._check_ecr(context, known.upstream, request, known.role_arn)
+        await self._check_login(context, request.credential_arn)
         rule = await self._prefixed.change(
             PULL_THROUGH_RULE,
             account,
             context.region,
             request.ecr_repository_prefix,
-            lambda old: replace(old, updated_at=now, credential_arn=request.credential_arn or old.credential_arn),
+            lambda old: replace(
+                old,
+                updated_at=now,
+                credential_arn=request.credential_arn or old.credential_arn,
+                role_arn=request.custom_role_arn or old.role_arn,
+            ),
         )
         return ecr.UpdatePullThroughCacheRuleResponse(
             ecr_repository_prefix=rule.prefix,
             registry_id=account,
             updated_at=now,
             credential_arn=rule.credential_arn or None,
+            custom_role_arn=rule.role_arn or None,
             upstream_repository_prefix=rule.upstream_prefix,
         )
 
@@ -111,6 +123,7 @@ class PullThroughOperations(EcrOperations):
             created_at=rule.created_at,
             registry_id=account,
             credential_arn=rule.credential_arn or None,
+            custom_role_arn=rule.role_arn or None,
             upstream_repository_prefix=rule.upstream_prefix,
         )
 
@@ -129,16 +142,38 @@ class PullThroughOperations(EcrOperations):
             registry_id=account,
             upstream_registry_url=rule.upstream,
             credential_arn=rule.credential_arn or None,
+            custom_role_arn=rule.role_arn or None,
             upstream_repository_prefix=rule.upstream_prefix,
             is_valid=failure is None,
             failure=failure,
         )
 
-    async def _check_login(self, context: RequestContext, credential: str | None, role: str | None) -> None:
+    def _check_ecr(
+        self,
+        context: RequestContext,
+        host: str,
+        request: ecr.CreatePullThroughCacheRuleRequest | ecr.UpdatePullThroughCacheRuleRequest,
+        known: str = "",
+    ) -> None:
+        """Another registry of ECR is asked in a role, which that of the same account does without; it has no secret."""
+        place = place_of(host)
+        if place is None:
+            if request.custom_role_arn is not None:
+                raise errors.invalid_parameter("customRoleArn", "a role is for upstreams of ECR")
+            return
+        if place == (context.account, context.region):
+            raise errors.invalid_parameter("upstreamRegistryUrl", "a registry can't be its own upstream")
+        if request.credential_arn is not None:
+            raise errors.invalid_parameter("credentialArn", "an upstream of ECR takes a role, and no secret")
+        if place[0] != context.account and not (request.custom_role_arn or known):
+            raise errors.invalid_parameter(
+                "customRoleArn", "the registry of another account takes a role to be asked in"
+            )
+        self._check_role(context, request.custom_role_arn, PULL_THROUGH)
+
+    async def _check_login(self, context: RequestContext, credential: str | None) -> None:
         """A secret of the rule's own account and region, that is there and that who asks may read: whoever names the
         upstream gets to know what is in it."""
-        if role is not None:
-            raise NotImplementedYet("ECR", context.operation, "customRoleArn does not exist: upstreams get no role")
         if credential is None:
             return
         place = credential.split(":")
@@ -164,4 +199,5 @@ def _shown(rule: PullThroughRule) -> ecr.PullThroughCacheRule:
         upstream_registry=rule.upstream_name or None,  # type: ignore[arg-type]
         updated_at=rule.updated_at,
         credential_arn=rule.credential_arn or None,
+        custom_role_arn=rule.role_arn or None,
     )

@@ -15,6 +15,7 @@ from services.registry.decisions.access import read_repository_policy
 from services.registry.decisions.lifecycle_text import BadLifecycle, read_lifecycle
 from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
+from services.registry.handlers.roles import TEMPLATES
 from services.shared.aws.context import RequestContext
 from services.shared.errors import NotImplementedYet
 from services.shared.policies import MalformedPolicy
@@ -44,6 +45,7 @@ class TemplateOperations(EcrOperations):
             updated_at=now,
             applied_for=[],
         )
+        self._check_role(context, request.custom_role_arn, TEMPLATES)
         template = _changed(empty, _members(context, request))
         _check(template)
         await self._prefixed.create(CREATION_TEMPLATE, template)
@@ -55,6 +57,7 @@ class TemplateOperations(EcrOperations):
         self, context: RequestContext, request: ecr.UpdateRepositoryCreationTemplateRequest
     ) -> ecr.UpdateRepositoryCreationTemplateResponse:
         """Change what is given; the rest stays. Repositories that are there don't change."""
+        self._check_role(context, request.custom_role_arn, TEMPLATES)
         members, now = _members(context, request), self._clock()
 
         def changed(old: CreationTemplate) -> CreationTemplate:
@@ -98,17 +101,14 @@ class TemplateOperations(EcrOperations):
 def _members(context: RequestContext, request: Request) -> dict[str, Any]:
     """What a request gives, as the record has it. Raises for what does not exist here."""
     operation, encryption = context.operation, request.encryption_configuration
-    if request.custom_role_arn is not None:
-        raise NotImplementedYet("ECR", operation, "repositories are made by no role")
     if encryption is not None and encryption.encryption_type != "AES256":
         raise NotImplementedYet("ECR", operation, f"{encryption.encryption_type} encryption does not exist")
-    if "CREATE_ON_PUSH" in (request.applied_for or ()):
-        raise NotImplementedYet("ECR", operation, "a push does not make a repository")
     given: dict[str, Any] = {
         "applied_for": request.applied_for,
         "description": request.description,
         "policy": request.repository_policy,
         "lifecycle": request.lifecycle_policy,
+        "role_arn": request.custom_role_arn,
     }
     if request.resource_tags is not None:
         given["tags"] = {tag.key: tag.value for tag in request.resource_tags}
@@ -150,6 +150,7 @@ def _shown(template: CreationTemplate) -> ecr.RepositoryCreationTemplate:
         "repositoryPolicy": template.policy or None,
         "lifecyclePolicy": template.lifecycle or None,
         "appliedFor": template.applied_for,
+        "customRoleArn": template.role_arn or None,
         **template.settings,
     }
     shown = msgspec.convert(

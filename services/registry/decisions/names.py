@@ -107,6 +107,12 @@ def parse_path(path: str) -> Target | None:
     return None
 
 
+def place_of(host: str) -> tuple[str, str] | None:
+    """(account, region) of a host that is a registry of ECR; None for any other."""
+    found = _AWS_HOST.match(host.lower())
+    return (found[1], found[2]) if found is not None else None
+
+
 def locate(host: str, name: str) -> RepositoryId:
     """The repository that a client means with this Host header and this name in its path. The name is not checked."""
     by_host = _AWS_HOST.match(host.lower())
@@ -129,6 +135,11 @@ def parse_reference(image: str, own_hosts: frozenset[str]) -> Reference | None:
     colon = name.find(":", slash_at + 1)
     tag = name[colon:] if colon >= 0 else ""
     return Reference(locate(host, name[:colon] if colon >= 0 else name), tag + at + digest)
+
+
+def root_of(account: str) -> str:
+    """The principal that is the account itself."""
+    return f"arn:aws:iam::{account}:root"
 
 
 def account_of(principal: str) -> str | None:

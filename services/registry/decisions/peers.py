@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,9 @@ ECR_CODE = "x-amzn-ErrorType"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?\Z")
 _ACCOUNT = re.compile(r"\d{12}\Z")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+\Z")
+_UNKNOWN = frozenset(
+    {"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN", "ImageNotFoundException", "RepositoryNotFoundException"}
+)
 _UPLOADS = uuid.UUID("5b0c1b6e-9d0f-4c0e-9a53-6f2c7a1c9f10")
 
 
@@ -42,11 +45,12 @@ class NewGrant(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """A repository at another installation, and the account in whose name it is come to."""
+    """A repository at another installation, in whose name it is come to (an ARN of IAM), and for what."""
 
     peer: Peer
     repository: RepositoryId
-    account: str
+    principal: str
+    purpose: Literal["replicate", "pull"] = "replicate"
 
 
 class Told(NamedTuple):
@@ -161,6 +165,11 @@ def read_problem(body: bytes) -> tuple[str, str]:
         return "", ""
     first = said.errors[0] if said.errors else _Problem(message=said.message)
     return first.code, first.message
+
+
+def is_unknown(code: str) -> bool:
+    """Whether this error says that there is no such thing."""
+    return code in _UNKNOWN
 
 
 def is_lasting(status: int) -> bool:

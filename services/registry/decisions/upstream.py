@@ -15,6 +15,16 @@ ROOT = "ROOT"
 FRESH_S = 24 * 3600.0
 """How long a tag is believed before it is looked up upstream again."""
 
+ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+"""The media types of manifests that are taken."""
+
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::\d{1,5})?\Z")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 WELL_KNOWN: Mapping[str, str] = {
@@ -31,10 +41,12 @@ WELL_KNOWN: Mapping[str, str] = {
 
 class Source(msgspec.Struct, frozen=True):
     """Another registry: its host (with a port if need be), and the ARN of the secret with the login that it wants,
-    empty for none."""
+    empty for none. A registry of ECR is asked in the role `role_arn`, or if there is none in the name of `account`."""
 
     host: str
     credential_arn: str = ""
+    role_arn: str = ""
+    account: str = ""
 
 
 class Login(msgspec.Struct, frozen=True, rename="camel"):

@@ -10,6 +10,7 @@ from services.registry.decisions.names import (
     RepositoryId,
     locate,
     parse_reference,
+    root_of,
     valid_repository,
 )
 from services.registry.decisions.tokens import (
@@ -148,7 +149,7 @@ class Access:
             raise errors.invalid_parameter("image", f"'{request.image}' is not an image reference")
         token = Token(
             account=request.account,
-            principal=f"arn:aws:iam::{request.account}:root",
+            principal=root_of(request.account),
             expires_at=self._clock() + PULL_LIFE_S,
             only=repository.arn,
             quiet=not request.to_run,

@@ -8,6 +8,7 @@ from services.registry.handlers.access import Access
 from services.registry.handlers.images import Images
 from services.registry.handlers.peers import Grants
 from services.registry.handlers.pull_through import PullThrough
+from services.registry.handlers.pushes import Pushes
 from services.registry.handlers.replicas import Replicas
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
@@ -27,3 +28,4 @@ class RegistryParts(NamedTuple):
     signing: ManagedSigning
     replicas: Replicas
     grants: Grants
+    pushes: Pushes

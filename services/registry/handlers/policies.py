@@ -32,11 +32,18 @@ OF_THE_OWNER = frozenset({"ecr:SetRepositoryPolicy", "ecr:GetRepositoryPolicy", 
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """Who asks. `session` is the access key of a role's session, empty for the account itself."""
+    """Who asks. `session` is the access key of a role's session, empty for the account itself. With `role` (an ARN,
+    which `principal` is too) it is ECR in that role."""
 
     account: str
     principal: str
     session: str = ""
+    role: str = ""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether they may do only what policies allow: all but the account itself."""
+        return bool(self.session or self.role)
 
 
 def asker_of(context: RequestContext) -> Asker:
@@ -66,8 +73,10 @@ class Policies:
         """Raises AccessDenied unless they may do it with what is their own account's, by their own policies alone."""
         if asker.account != owner:
             raise denied(asker.principal, demand, IMPLICIT_DENY, RESOURCE_BASED)
-        if asker.session:
-            self._authorization.require(asker.session, asker.principal, demand, keys())
+        if asker.bounded:
+            verdict, by = self._identity(asker, demand, keys())
+            if verdict != ALLOW:
+                raise denied(asker.principal, demand, verdict, by)
 
     def require_of(self, context: RequestContext, demand: Demand) -> None:
         """Raises AccessDenied unless who sent this request may do it, by their own policies alone."""
@@ -77,7 +86,7 @@ class Policies:
         """Raises AccessDenied unless they may do this with the repository, which need not exist."""
         own = asker.account == repository.account
         documents = self._documents(repository, demand.action)
-        if own and not asker.session and (not documents or demand.action in OF_THE_OWNER):
+        if own and not asker.bounded and (not documents or demand.action in OF_THE_OWNER):
             return
         verdict, by = self._verdict(asker, demand, own, documents, keys())
         if verdict != ALLOW:
@@ -108,8 +117,15 @@ class Policies:
         self, asker: Asker, demand: Demand, own: bool, documents: list[Document], keys: dict[str, tuple[str, ...]]
     ) -> tuple[str, str]:
         principal, about = self._authorization.principal(asker.account, asker.principal, asker.session)
-        identity = (ALLOW, "identity-based")
-        if asker.session:
-            identity = self._authorization.verdict(asker.session, demand, keys)
+        identity = self._identity(asker, demand, keys)
         question = Question(demand.action, demand.resource, {**keys, **about, **demand.context})
         return combined(own, identity, said(documents, principal, question))
+
+    def _identity(self, asker: Asker, demand: Demand, keys: dict[str, tuple[str, ...]]) -> tuple[str, str]:
+        """What their own policies say, and which sort of them."""
+        if asker.session:
+            return self._authorization.verdict(asker.session, demand, keys)
+        if asker.role:
+            role = self._authorization.role(asker.role)
+            return self._authorization.of_role(role, None, demand, keys) if role else (IMPLICIT_DENY, "identity-based")
+        return ALLOW, "identity-based"

@@ -16,8 +16,7 @@ from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.upstream import FRESH_S, Source, upstream_name
 from services.registry.handlers.downloads import Download
 from services.registry.handlers.images import Images
-from services.registry.handlers.repositories import Repositories
-from services.registry.handlers.templates import Prefixed, create_by_template
+from services.registry.handlers.templates import ByTemplate, Prefixed
 from services.registry.ports import BlobStore, StorageFull, Upstream, UpstreamFailed, WrongDigest
 from services.shared.clock import Clock
 from services.shared.errors import AwsError
@@ -30,7 +29,7 @@ AWAY_S = 60.0
 
 def source_of(rule: PullThroughRule) -> Source:
     """The registry that a rule names."""
-    return Source(rule.upstream, rule.credential_arn)
+    return Source(rule.upstream, rule.credential_arn, rule.role_arn, rule.account)
 
 
 class Coming(msgspec.Struct):
@@ -61,14 +60,14 @@ class PullThrough:
         self,
         upstream: Upstream,
         prefixed: Prefixed,
-        repositories: Repositories,
+        by_template: ByTemplate,
         images: Images,
         blobs: BlobStore,
         clock: Clock,
     ) -> None:
         self._upstream = upstream
         self._prefixed = prefixed
-        self._repositories = repositories
+        self._by_template = by_template
         self._images = images
         self._blobs = blobs
         self._clock = clock
@@ -145,7 +144,7 @@ class PullThrough:
             manifest = read_manifest(data, media_type)
         except ManifestInvalid as error:
             raise UpstreamFailed(f"{rule.upstream} sent a manifest that is none: {error}") from error
-        await create_by_template(self._repositories, self._prefixed, repository, "PULL_THROUGH_CACHE")
+        await self._by_template.create(repository, "PULL_THROUGH_CACHE")
         tags = set() if ":" in reference else {reference}
         if manifest.manifests or self._images.find(repository, digest) is not None:
             await self._push(repository, Coming(digest, media_type, data, tags))

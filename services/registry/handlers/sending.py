@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from contracts.records.registry import IMAGE, IMAGE_REPLICATION, Image, ImageReplication, Peer
-from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.names import RepositoryId, root_of
 from services.registry.decisions.peers import Destination, is_left, mountable
 from services.registry.handlers import errors
 from services.registry.handlers.images import Images
@@ -93,7 +93,7 @@ class Sending:
         image, peer = self._images.find(source, digest), self.peer_of(target)
         if image is None or peer is None or not self.is_left(source, target, image):
             return
-        to = Destination(peer, target, source.account)
+        to = Destination(peer, target, root_of(source.account))
         tags = self._tags(source, digest)
         code = reason = ""
         with telemetry.span("registry.send", repository=source.name, peer=peer.name, region=target.region):
@@ -111,7 +111,7 @@ class Sending:
         image, peer = self._images.find(source, digest), self.peer_of(target)
         if image is None or peer is None:
             return "ImageNotFoundException"
-        to = Destination(peer, target, source.account)
+        to = Destination(peer, target, root_of(source.account))
         try:
             await self._copy(source, to, digest)
             if tag is not None:

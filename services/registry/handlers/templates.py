@@ -10,8 +10,11 @@ from contracts.records.registry import CREATION_TEMPLATE, PULL_THROUGH_RULE, Cre
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.upstream import longest_prefix
 from services.registry.handlers import errors
+from services.registry.handlers.policies import Policies
 from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.roles import TEMPLATES, Roles
 from services.shared.errors import AwsError
+from services.shared.policies.demands import Demand
 from services.shared.state import Change, Conflict, Store
 
 R = TypeVar("R", PullThroughRule, CreationTemplate)
@@ -93,21 +96,44 @@ class Prefixed:
         return record
 
 
-async def create_by_template(
-    repositories: Repositories, prefixed: Prefixed, repository: RepositoryId, purpose: str
-) -> None:
-    """Make a repository that nobody made by hand, as its template says if there is one; nothing when it is there."""
-    if repositories.find(repository) is not None:
-        return
-    template = prefixed.template(repository, purpose)
-    try:
-        if template is None:
-            await repositories.create(repository, {}, {})
-        else:
-            await repositories.create(repository, template.settings, template.tags, template.policy, template.lifecycle)
-    except AwsError as error:
-        if error.code != "RepositoryAlreadyExistsException":
-            raise
+class ByTemplate:
+    """Makes repositories that nobody made by hand, as their templates say."""
+
+    def __init__(self, repositories: Repositories, prefixed: Prefixed, policies: Policies, roles: Roles) -> None:
+        self._repositories = repositories
+        self._prefixed = prefixed
+        self._policies = policies
+        self._roles = roles
+
+    async def create(self, repository: RepositoryId, purpose: str) -> None:
+        """Make a repository, by a template if there is one; nothing when it is there. Raises AccessDenied when the
+        template's role can't be assumed, or may not do it."""
+        if self._repositories.find(repository) is not None:
+            return
+        template = self._prefixed.template(repository, purpose)
+        settings, tags, policy, lifecycle = {}, {}, "", ""
+        if template is not None:
+            settings, tags, policy, lifecycle = template.settings, template.tags, template.policy, template.lifecycle
+            self._require(template, repository)
+        try:
+            await self._repositories.create(repository, settings, tags, policy, lifecycle)
+        except AwsError as error:
+            if error.code != "RepositoryAlreadyExistsException":
+                raise
+
+    def _require(self, template: CreationTemplate, repository: RepositoryId) -> None:
+        """https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-custom.html"""
+        if not template.role_arn:
+            return
+        asker = self._roles.assume(template.role_arn, TEMPLATES)
+        demands = {"ecr:CreateRepository": True, "ecr:TagResource": bool(template.tags)}
+        demands |= {
+            "ecr:SetRepositoryPolicy": bool(template.policy),
+            "ecr:PutLifecyclePolicy": bool(template.lifecycle),
+        }
+        for action, needed in demands.items():
+            if needed:
+                self._policies.require_own(asker, Demand(action, repository.arn), repository.account, dict)
 
 
 def _missing(kind: Kind[R]) -> _Missing:

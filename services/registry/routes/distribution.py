@@ -91,6 +91,8 @@ class Distribution:
         AccessDenied."""
         if visit.token.replicates and handler in _MAKES:
             await self._parts.replicas.make(visit.token.account, visit.repository)
+        elif handler is uploads.begin:
+            await self._parts.pushes.make(visit.repository, visit.asker(), visit.keys)
         elif not (handler in _MAY_COME and self._parts.pull_through.covers(visit.repository)):
             self._parts.repositories.get(visit.repository)
 

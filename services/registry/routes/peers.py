@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from contracts.records.registry import Peer, PeerGrant
-from services.registry.decisions.names import account_of
+from services.registry.decisions.names import DEFAULT_ACCOUNT, account_of, root_of
 from services.registry.decisions.peers import BadPeer, NewGrant, NewPeer, PeerToken, Standing
 from services.registry.decisions.tokens import basic_pair
 from services.registry.handlers.access import Access
@@ -139,7 +139,8 @@ class PeerDoor:
         if not found:
             return _unknown(request)
         try:
-            await self._installations.check(found[0], request.query.get("account") or found[0].destinations[0].account)
+            account = request.query.get("account") or DEFAULT_ACCOUNT
+            await self._installations.check(found[0], root_of(account), "replicate")
         except (PeerAway, PeerRefused) as error:
             return answer(Checked(str(error)))
         self._poke(found[0])
@@ -217,7 +218,7 @@ ROUTES = (
         "check_peer",
         Checked,
         "Ask it now; what waits for it is tried at once when it answers.",
-        (Query("account", "in whose name (that of its first destination)"),),
+        (Query("account", f"in whose name ({DEFAULT_ACCOUNT})"),),
         _NAMED,
         locked=True,
     ),
