@@ -223,13 +223,14 @@ def test_an_efs_file_system_is_the_same_directory_for_all_tasks(ecs, platform, b
     ("members", "container", "why"),
     [
         ({"enableFaultInjection": True}, {}, "enableFaultInjection"),
-        ({}, {"logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "x"}}}, "awsfirelens"),
-        ({}, {"environmentFiles": [{"value": "arn:aws:s3:::b/e.env", "type": "s3"}]}, "environmentFiles"),
+        ({}, {"firelensConfiguration": {"type": "fluentbit"}}, "log with the driver awslogs"),
+        ({}, {"logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "x"}}}, "'awsfirelens'"),
     ],
 )
-def test_what_a_node_can_not_do_stops_the_task_with_the_reason(ecs, busybox, members, container, why):
-    task = run(ecs, {**sleeper(busybox, "true", **container), "family": "refused", **members})
-    assert (task["stopCode"], why in task["stoppedReason"]) == ("TaskFailedToStart", True)
+def test_what_no_node_can_do_is_refused_when_it_is_registered(ecs, busybox, members, container, why):
+    with pytest.raises(ecs.exceptions.ClientException, match=why):
+        ecs.register_task_definition(**{**sleeper(busybox, "true", **container), "family": "refused", **members})
+    assert ecs.list_task_definitions(familyPrefix="refused")["taskDefinitionArns"] == []
 
 
 def test_a_task_that_wants_more_room_than_its_node_has_does_not_start(ecs, platform, busybox):

@@ -82,7 +82,7 @@ async def test_every_member_of_a_task_definition_is_given_back(stage):
         secrets=[{"name": "S", "valueFrom": "arn:aws:ssm:x"}],
         stopTimeout=5,
         linuxParameters={"initProcessEnabled": True, "tmpfs": [{"containerPath": "/t", "size": 5}]},
-        firelensConfiguration={"type": "fluentbit", "options": {"x": "y"}},
+        logConfiguration={"logDriver": "awslogs", "options": {"awslogs-group": "g", "mode": "non-blocking"}},
     )
     volumes = [{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "transitEncryption": "ENABLED"}}]
     members = {"taskRoleArn": "arn:aws:iam::1:role/r", "ephemeralStorage": {"sizeInGiB": 30}, "pidMode": "task"}

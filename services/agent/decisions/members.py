@@ -9,39 +9,9 @@ import msgspec
 
 from contracts.records.scheduler import Task
 from contracts.subjects import log_stream
+from contracts.task_definitions import KEPT_LOG_DRIVERS, unsupported
 from services.agent.decisions.health import HealthCheck
 from services.agent.values import HostPort, Mount
-
-KEPT_LOG_DRIVERS = ("json-file", "none")
-_AWSLOGS_OPTIONS = frozenset(
-    (
-        "awslogs-group",
-        "awslogs-region",
-        "awslogs-stream-prefix",
-        "awslogs-stream",
-        "awslogs-create-group",
-        "mode",
-        "max-buffer-size",
-    )
-)
-_UNSUPPORTED_OF_CONTAINER = {
-    "environmentFiles": "environment files",
-    "firelensConfiguration": "FireLens",
-    "credentialSpecs": "credential specs",
-    "dockerSecurityOptions": "Docker security options",
-    "repositoryCredentials": "credentials of private registries",
-    "disableNetworking": "disabled networking of one container",
-}
-_UNSUPPORTED_OF_TASK = {
-    "proxyConfiguration": "a proxy configuration",
-    "inferenceAccelerators": "inference accelerators",
-    "enableFaultInjection": "fault injection",
-}
-_UNSUPPORTED_VOLUMES = (
-    "fsxWindowsFileServerVolumeConfiguration",
-    "s3filesVolumeConfiguration",
-    "configuredAtLaunch",
-)
 
 
 class PlanError(Exception):
@@ -115,20 +85,8 @@ def gpus_of(text: str) -> dict[str, list[str]]:
 
 def refuse_unsupported(definition: dict[str, Any]) -> None:
     """Raises PlanError, naming what no runtime here can do, rather than to run a task that lacks it."""
-    for member, words in _UNSUPPORTED_OF_TASK.items():
-        if definition.get(member):
-            raise PlanError(f"{words} ({member}) is not supported by Roadstead yet")
-    for volume in definition.get("volumes") or []:
-        for member in _UNSUPPORTED_VOLUMES:
-            if volume.get(member):
-                raise PlanError(f"volume {volume.get('name')}: {member} is not supported by Roadstead yet")
-    for container in definition.get("containerDefinitions") or []:
-        name = container.get("name")
-        for member, words in _UNSUPPORTED_OF_CONTAINER.items():
-            if container.get(member):
-                raise PlanError(f"container {name}: {words} ({member}) can not be given by Roadstead yet")
-        if (container.get("linuxParameters") or {}).get("devices"):
-            raise PlanError(f"container {name}: devices (linuxParameters) are not supported by Roadstead yet")
+    if why := unsupported(definition):
+        raise PlanError(why)
 
 
 def health_check(definition: dict[str, Any]) -> HealthCheck | None:
@@ -153,22 +111,14 @@ def health_check(definition: dict[str, Any]) -> HealthCheck | None:
 
 
 def logging(definition: dict[str, Any], task: Task) -> Logging:
-    """Where the container's output goes. Raises PlanError for a driver or an option that is not served."""
+    """Where the container's output goes. Its driver is one that is served."""
     given = definition.get("logConfiguration")
     if not given:
         return Logging()
     driver, options = given.get("logDriver", ""), dict(given.get("options") or {})
-    name = definition["name"]
     if driver in KEPT_LOG_DRIVERS:
         return Logging(driver, options)
-    if driver != "awslogs":
-        raise PlanError(f"container {name}: log driver {driver!r} is not supported by Roadstead (awslogs is)")
-    unknown = sorted(set(options) - _AWSLOGS_OPTIONS)
-    if unknown:
-        raise PlanError(f"container {name}: failed to validate logger args: {', '.join(unknown)} not supported")
-    if not options.get("awslogs-group"):
-        raise PlanError(f"container {name}: failed to validate logger args: awslogs-group must be given")
-    stream = stream_name(options, name, task.id)
+    stream = stream_name(options, definition["name"], task.id)
     region = options.get("awslogs-region") or task.region
     return Logging(
         driver,
@@ -225,15 +175,8 @@ def volume_sources(
 def _file_system(volume: str, given: dict[str, Any], root: str) -> tuple[str, str]:
     """An EFS file system: all tasks of a node that name it find the same files there. What its mount says of the way to
     it (transitEncryption) means nothing, for there is none."""
-    identity, inside = given.get("fileSystemId") or "", given.get("rootDirectory") or "/"
-    authorization = given.get("authorizationConfig") or {}
-    if authorization.get("accessPointId") or authorization.get("iam") == "ENABLED":
-        raise PlanError(f"volume {volume}: access points and IAM of EFS (authorizationConfig) are not supported yet")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", identity):
-        raise PlanError(f"volume {volume}: {identity!r} is no fileSystemId")
-    parts = [part for part in inside.split("/") if part not in ("", ".")]
-    if ".." in parts or "\0" in inside:
-        raise PlanError(f"volume {volume}: the rootDirectory {inside!r} leads out of the file system")
+    identity = given["fileSystemId"]
+    parts = [part for part in (given.get("rootDirectory") or "/").split("/") if part not in ("", ".")]
     if root:
         return "bind", "/".join((root, identity, *parts))
     if parts:

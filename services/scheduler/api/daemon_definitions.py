@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-daemons.html
 
 from __future__ import annotations
 
-import msgspec
 from msgspec.structs import replace
 
 from contracts.aws import ecs
@@ -32,14 +31,14 @@ class DaemonDefinitions(EcsBase):
         self.world.require_connection()
         labels = tags.read(request.tags)
         wanted = managed_daemons.definition(request)
-        complete(wanted)
+        definition = complete(wanted)
         record = TaskDefinition(
             account=context.account,
             region=context.region,
             family=f"{DAEMON}{request.family}",
             revision=0,
             status="ACTIVE",
-            definition=msgspec.to_builtins(wanted),
+            definition=definition,
             registered_at=self.world.clock(),
             registered_by=context.principal_arn,
             requires_attributes=required_attributes(wanted),

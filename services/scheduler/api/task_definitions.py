@@ -31,16 +31,14 @@ class TaskDefinitions(EcsBase):
         """Store the next revision of a family: one write, which fails when another took the number."""
         self.world.require_connection()
         labels = tags.read(request.tags)
-        complete(request)
-        shown = request.tags or []
-        request.tags = None
+        definition = complete(request)
         record = TaskDefinition(
             account=context.account,
             region=context.region,
             family=request.family,
             revision=0,
             status="ACTIVE",
-            definition=msgspec.to_builtins(request),
+            definition=definition,
             registered_at=self.world.clock(),
             registered_by=context.principal_arn,
             requires_attributes=required_attributes(request),
@@ -50,7 +48,7 @@ class TaskDefinitions(EcsBase):
         record = await next_revision(self.world, record)
         kept = {name: getattr(request, name) for name in _KEPT}
         shape = _with_facts(ecs.TaskDefinition(**kept), record)
-        return ecs.RegisterTaskDefinitionResponse(task_definition=shape, tags=shown)
+        return ecs.RegisterTaskDefinitionResponse(task_definition=shape, tags=request.tags or [])
 
     async def describe_task_definition(
         self, context: RequestContext, request: ecs.DescribeTaskDefinitionRequest

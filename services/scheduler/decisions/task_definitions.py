@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from contracts.aws import ecs
+from contracts.task_definitions import unsupported
 from services.scheduler.decisions.fargate import check_fargate, fargate_size, size_in_units, unfit_for_fargate
 from services.shared.errors import AwsError
 
@@ -26,8 +27,8 @@ def refuse(message: str) -> AwsError:
     return AwsError("ClientException", message)
 
 
-def complete(request: ecs.RegisterTaskDefinitionRequest) -> None:
-    """Check a request and fill in, in place, what ECS fills in. Raises ClientException."""
+def complete(request: ecs.RegisterTaskDefinitionRequest) -> dict[str, Any]:
+    """Check a request and fill in, in place, what ECS fills in; its wire form, without tags. Raises ClientException."""
     if not _FAMILY.match(request.family):
         raise refuse("Family contains invalid characters.")
     if not request.container_definitions:
@@ -48,6 +49,11 @@ def complete(request: ecs.RegisterTaskDefinitionRequest) -> None:
     _check_namespaces(request)
     if request.requires_compatibilities and "FARGATE" in request.requires_compatibilities:
         check_fargate(request)
+    wire: dict[str, Any] = msgspec.to_builtins(request)
+    wire.pop("tags", None)
+    if why := unsupported(wire):
+        raise refuse(why[0].upper() + why[1:])
+    return wire
 
 
 def _complete_container(container: ecs.ContainerDefinition, request: ecs.RegisterTaskDefinitionRequest) -> None:

@@ -23,9 +23,7 @@ def definition_record(
         wanted = msgspec.convert({**wire, "family": family}, ecs.RegisterTaskDefinitionRequest)
     except msgspec.ValidationError as error:
         raise ValidationFailure([("definition", None, str(error))]) from error
-    complete(wanted)
-    wanted.tags = None
-    plain: dict[str, Any] = msgspec.to_builtins(wanted)
+    plain = complete(wanted)
     return TaskDefinition(
         account=account,
         region=region,

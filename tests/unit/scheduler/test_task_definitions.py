@@ -147,6 +147,77 @@ def test_what_makes_no_sense_is_refused(containers, members, said):
     assert (refusal.value.code, said in refusal.value.message) == ("ClientException", True), refusal.value.message
 
 
+def logs(driver: str = "awslogs", **options) -> dict:
+    return {"logConfiguration": {"logDriver": driver, "options": options}}
+
+
+def efs(**members) -> dict:
+    return {"volumes": [{"name": "files", "efsVolumeConfiguration": {"fileSystemId": "fs-1", **members}}]}
+
+
+@pytest.mark.parametrize(
+    ("container_members", "members", "said"),
+    [
+        (
+            {"firelensConfiguration": {"type": "fluentbit"}},
+            {},
+            "Container 'web': FireLens (firelensConfiguration) can not be had from Roadstead: have containers log with "
+            "the driver awslogs.",
+        ),
+        (
+            logs("awsfirelens", Name="x"),
+            {},
+            "Container 'web': the log driver 'awsfirelens' is not supported by Roadstead: awslogs is, json-file keeps "
+            "logs on the node.",
+        ),
+        (logs(), {}, "Container 'web': Log driver awslogs requires options: awslogs-group."),
+        (
+            logs(**{"awslogs-group": "g", "awslogs-multiline-pattern": "^x"}),
+            {},
+            "Container 'web': Log driver awslogs disallows options: awslogs-multiline-pattern.",
+        ),
+        (
+            {"linuxParameters": {"devices": [{"hostPath": "/dev/kvm"}]}},
+            {},
+            "Container 'web': devices (linuxParameters) are not supported by Roadstead.",
+        ),
+        (
+            {"dockerSecurityOptions": ["no-new-privileges"]},
+            {},
+            "Container 'web': Docker security options (dockerSecurityOptions) can not be had from Roadstead.",
+        ),
+        ({}, {"enableFaultInjection": True}, "Fault injection (enableFaultInjection) can not be had from Roadstead."),
+        (
+            {},
+            {"volumes": [{"name": "v", "configuredAtLaunch": True}]},
+            "Volume 'v': configuredAtLaunch is not supported by Roadstead.",
+        ),
+        (
+            {},
+            efs(rootDirectory="/../../etc"),
+            "Volume 'files': the rootDirectory '/../../etc' leads out of the file system.",
+        ),
+        ({}, efs(fileSystemId="../fs"), "Volume 'files': '../fs' is no fileSystemId."),
+        (
+            {},
+            efs(authorizationConfig={"iam": "ENABLED"}),
+            "Volume 'files': access points and IAM of EFS (authorizationConfig) are not supported by Roadstead.",
+        ),
+    ],
+)
+def test_what_no_node_can_do_is_refused(container_members, members, said):
+    with pytest.raises(AwsError) as refusal:
+        completed(container(**container_members), **members)
+    assert (refusal.value.code, refusal.value.message) == ("ClientException", said)
+
+
+@pytest.mark.parametrize(
+    "members", [logs("json-file", **{"max-size": "1m"}), logs(**{"awslogs-group": "g", "mode": "blocking"})]
+)
+def test_what_a_node_can_do_is_not(members):
+    assert completed(container(**members)).container_definitions[0].log_configuration.log_driver
+
+
 def depends(on: str, condition: str = "START") -> dict:
     return {"dependsOn": [{"containerName": on, "condition": condition}]}
 
