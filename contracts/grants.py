@@ -34,6 +34,10 @@ from contracts.subjects import (
     METRICS,
     NODE_LOGIN_REPLIES,
     NODE_LOGINS,
+    exec_attach,
+    exec_in,
+    exec_open,
+    exec_out,
     heartbeat,
     metrics,
     node_command,
@@ -179,7 +183,8 @@ def permissions(user: str) -> dict[str, Any]:
 
 def node_permissions(node: str, account: str, region: str) -> dict[str, Any]:
     """The same of an external node: what an agent may do, for this node and this account's things alone. It asks
-    services on a subject of its own, so that they know whom they answer, and has no sessions of ExecuteCommand."""
+    services on a subject of its own, so that they know whom they answer. Who asks it something, of a session of
+    ExecuteCommand, it may answer: `allow_responses` is how often, and within how many seconds."""
     name, place = escape(node), f"{escape(account)}.{escape(region)}"
     tasks, own = TASK.filter(node=node), (NODE.filter(node=node), TASK_STATUS.filter(node=node))
     publish = [
@@ -187,6 +192,7 @@ def node_permissions(node: str, account: str, region: str) -> dict[str, Any]:
         TASK_STATUS.filter(account=account, region=region, node=node),
         heartbeat(node),
         metrics("agent", node),
+        exec_out(node, "*"),
         f"logs.{place}.>",
         "traces.*",
         "$JS.FC.>",
@@ -198,4 +204,9 @@ def node_permissions(node: str, account: str, region: str) -> dict[str, Any]:
         f"$JS.API.DIRECT.GET.{TASK_DEFINITION.stream}.{TASK_DEFINITION.prefix}.{place}.>",
         *(node_command(node, command.subject) for command in CALLS["agent"]),
     ]
-    return {"publish": {"allow": publish}, "subscribe": {"allow": [f"_INBOX.{name}.>"]}}
+    subscribe = [f"_INBOX.{name}.>", exec_open(node), exec_attach(node, "*"), exec_in(node, "*")]
+    return {
+        "publish": {"allow": publish},
+        "subscribe": {"allow": subscribe},
+        "allow_responses": {"max": 1, "expires_s": 60},
+    }

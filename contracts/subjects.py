@@ -62,10 +62,11 @@ def node_command(node: str, subject: str) -> str:
 
 
 EXEC_OPEN = "exec.open.*"
-EXEC_ATTACH = "exec.attach.*"
-EXEC_IN = "exec.in.*"
-EXEC_OUT = "exec.out.*"
-"""Sessions of ExecuteCommand, core NATS (contracts.records.exec)."""
+EXEC_ATTACH = "exec.attach.*.*"
+EXEC_IN = "exec.in.*.*"
+EXEC_OUT = "exec.out.*.*"
+"""Sessions of ExecuteCommand, core NATS (contracts.records.exec). The node is in each, so that an external one has its
+own alone; `*` for a session is all of its node."""
 
 
 def exec_open(node: str) -> str:
@@ -73,16 +74,20 @@ def exec_open(node: str) -> str:
     return f"exec.open.{escape(node)}"
 
 
-def exec_attach(session: str) -> str:
+def exec_attach(node: str, session: str) -> str:
     """Where the agent that expects a session hears of its client (ExecAttach -> ExecAnswer)."""
-    return f"exec.attach.{escape(session)}"
+    return f"exec.attach.{_of_node(node, session)}"
 
 
-def exec_in(session: str) -> str:
+def exec_in(node: str, session: str) -> str:
     """What a session's client sends: messages of the data channel."""
-    return f"exec.in.{escape(session)}"
+    return f"exec.in.{_of_node(node, session)}"
 
 
-def exec_out(session: str) -> str:
+def exec_out(node: str, session: str) -> str:
     """What is sent to a session's client: messages of the data channel."""
-    return f"exec.out.{escape(session)}"
+    return f"exec.out.{_of_node(node, session)}"
+
+
+def _of_node(node: str, session: str) -> str:
+    return f"{escape(node)}.{session if session == '*' else escape(session)}"

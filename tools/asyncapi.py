@@ -29,7 +29,7 @@ STREAMED: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "heartbeat.agent": ("heartbeat.agent.{node}", Heartbeat),
     "aws.event": ("aws.events.{account}.{region}.{source}.{detail_type}", AwsEvent),
     "exec.open": ("exec.open.{node}", ExecOpen),
-    "exec.attach": ("exec.attach.{session}", ExecAttach),
+    "exec.attach": ("exec.attach.{node}.{session}", ExecAttach),
 }
 """What is said beside state and commands: the name of its document -> its subject and its shape."""
 

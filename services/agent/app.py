@@ -92,8 +92,7 @@ class AgentApp(App):
             bus, self.runtime, self.node, self.settings.usage_s, self.host.clock, self._supervisor.runners
         )
         self._execs = Sessions(bus, self.runtime, self.node, self._supervisor.find, self.host.clock)
-        if not self.settings.external:  # subjects of sessions can't be kept apart by node: docs/adr/0005
-            await self._execs.start()
+        await self._execs.start()
         self._measuring = bus.spawn(reporter.run(), f"usage.{self.node}")
         self._beating = bus.spawn(self._beat(), f"heartbeat.{self.node}")
         bus.spawn(self._sweep_images(), f"images.{self.node}")

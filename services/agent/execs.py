@@ -1,8 +1,8 @@
 """Sessions of ExecuteCommand: commands in this node's containers with somebody at them, who is behind the edge.
 
-    exec.open.<node>         the scheduler: expect a client for this session         -> OpenSessions
-    exec.attach.<session>    the edge: a client is here, with this token             -> once, within a minute
-    exec.in / exec.out       messages of the data channel, both ways                 -> Session
+    exec.open.<node>                the scheduler: expect a client for this session  -> Sessions
+    exec.attach.<node>.<session>    the edge: a client is here, with this token      -> once, within a minute
+    exec.in / exec.out              messages of the data channel, both ways          -> Session
 
 Core NATS may lose a message and never puts them out of order; the data channel makes sure of each.
 """
@@ -80,7 +80,7 @@ class Sessions:
         elif len(self._running) >= MAX_SESSIONS:
             refusal = f"there are {MAX_SESSIONS} sessions on this node"
         elif wanted.session not in self._running:
-            session = Session(self._bus, self._runtime, container, wanted, self._clock)
+            session = Session(self._bus, self._runtime, self._node, container, wanted, self._clock)
             await session.expect()
             task = self._running[wanted.session] = self._bus.spawn(session.run(), f"exec.{wanted.session}")
             task.add_done_callback(lambda _: self._running.pop(wanted.session, None))
@@ -90,9 +90,10 @@ class Sessions:
 class Session:
     """One session, from when it is expected to when it is over."""
 
-    def __init__(self, bus: Bus, runtime: Runtime, container: str, wanted: ExecOpen, clock: Clock) -> None:
+    def __init__(self, bus: Bus, runtime: Runtime, node: str, container: str, wanted: ExecOpen, clock: Clock) -> None:
         self._bus = bus
         self._runtime = runtime
+        self._node = node
         self._container = container
         self._wanted = wanted
         self._clock = clock
@@ -114,8 +115,8 @@ class Session:
         """Be there for the client; once this returns NATS knows of it."""
         session = self._wanted.session
         self._subscriptions = [
-            await self._bus.subscribe(exec_attach(session), self._on_attach),
-            await self._bus.subscribe(exec_in(session), self._on_input),
+            await self._bus.subscribe(exec_attach(self._node, session), self._on_attach),
+            await self._bus.subscribe(exec_in(self._node, session), self._on_input),
         ]
         await self._bus.client.flush()
 
@@ -226,7 +227,7 @@ class Session:
         await self._say(self._sender.send(payload_type, payload, self._clock()))
 
     async def _say(self, data: bytes) -> None:
-        await self._bus.tell(exec_out(self._wanted.session), data)
+        await self._bus.tell(exec_out(self._node, self._wanted.session), data)
 
     # -- what the client sends
 

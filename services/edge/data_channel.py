@@ -26,6 +26,7 @@ log = structlog.get_logger()
 PREFIX = "/v1/data-channel/"
 MAX_MESSAGE = 256 * 1024
 MAX_CHANNELS = 256
+MAX_NODE = 255
 OPENING_S = 15.0
 ALIVE_S = 10.0
 _SESSION = re.compile(r"/v1/data-channel/([a-z0-9-]{1,64})(?:\?.*)?")
@@ -40,9 +41,10 @@ class DataChannels:
         self._open: set[web.WebSocketResponse] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request for PREFIX and a session's id."""
+        """Answer a request for PREFIX and a session's id. `node` (query) is where the session is."""
         named = _SESSION.fullmatch(request.raw_path)
-        if named is None:
+        node = request.query.get("node", "")
+        if named is None or not 0 < len(node) <= MAX_NODE:
             return problem("this is no session", 404)
         if len(self._open) >= MAX_CHANNELS:
             return problem(f"{MAX_CHANNELS} sessions are open", 503)
@@ -52,7 +54,7 @@ class DataChannels:
         await socket.prepare(request)
         self._open.add(socket)
         try:
-            await self._serve(socket, named[1])
+            await self._serve(socket, node, named[1])
         finally:
             self._open.discard(socket)
             if not socket.closed:
@@ -64,7 +66,7 @@ class DataChannels:
         going = [socket.close(code=WSCloseCode.GOING_AWAY) for socket in tuple(self._open)]
         await asyncio.gather(*going, return_exceptions=True)
 
-    async def _serve(self, socket: web.WebSocketResponse, session: str) -> None:
+    async def _serve(self, socket: web.WebSocketResponse, node: str, session: str) -> None:
         over = asyncio.Event()
 
         async def on_output(msg: Msg) -> None:
@@ -80,32 +82,33 @@ class DataChannels:
         if token is None:
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"no token came")
             return
-        heard = await self._bus.subscribe(exec_out(session), on_output)
+        heard = await self._bus.subscribe(exec_out(node, session), on_output)
         try:
-            refusal = await self._attach(session, token)
+            refusal = await self._attach(node, session, token)
             if refusal:
                 log.info("exec.not_attached", session=session, why=refusal)
                 await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=refusal.encode()[:120])
                 return
-            await self._relay(socket, session, over)
+            await self._relay(socket, exec_in(node, session), over)
         finally:
             if not self._bus.client.is_closed:
                 await heard.unsubscribe()
 
-    async def _attach(self, session: str, token: str) -> str:
+    async def _attach(self, node: str, session: str, token: str) -> str:
         """Why not, or empty."""
         try:
             await self._bus.client.flush()
-            reply = await self._bus.request(exec_attach(session), msgspec.json.encode(ExecAttach(token=token)))
+            said = msgspec.json.encode(ExecAttach(token=token))
+            reply = await self._bus.request(exec_attach(node, session), said)
         except StateUnavailable:
             return "there is no such session"
         return msgspec.json.decode(reply.data, type=ExecAnswer).refusal
 
-    async def _relay(self, socket: web.WebSocketResponse, session: str, over: asyncio.Event) -> None:
+    async def _relay(self, socket: web.WebSocketResponse, subject: str, over: asyncio.Event) -> None:
         """Until one of the two sides is gone."""
         parts = [
-            asyncio.ensure_future(self._inwards(socket, session)),
-            asyncio.ensure_future(self._ask(session)),
+            asyncio.ensure_future(self._inwards(socket, subject)),
+            asyncio.ensure_future(self._ask(subject)),
             asyncio.ensure_future(over.wait()),
         ]
         try:
@@ -114,19 +117,19 @@ class DataChannels:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            await self._bus.tell(exec_in(session))
+            await self._bus.tell(subject)
 
-    async def _inwards(self, socket: web.WebSocketResponse, session: str) -> None:
+    async def _inwards(self, socket: web.WebSocketResponse, subject: str) -> None:
         async for message in socket:
             if message.type == WSMsgType.BINARY and message.data:
-                await self._bus.tell(exec_in(session), message.data)
+                await self._bus.tell(subject, message.data)
 
-    async def _ask(self, session: str) -> None:
+    async def _ask(self, subject: str) -> None:
         """Return when the agent does not have the session any more: one that was killed tells nobody."""
         while True:
             await asyncio.sleep(self._alive_s)
             try:
-                await self._bus.request(exec_in(session))
+                await self._bus.request(subject)
             except StateUnavailable:
                 return
 

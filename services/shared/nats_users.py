@@ -64,10 +64,12 @@ class Issuer:
         self.public = _nkey(ACCOUNT_PREFIX, self._key.public_key().public_bytes_raw())
 
     def admit(self, login: Login, permissions: Mapping[str, Any], now: float) -> bytes:
-        """The answer that lets the client in, with these permissions (as nats-server's configuration has them)."""
+        """The answer that lets the client in, with these permissions (`contracts.grants.node_permissions`)."""
+        replies = permissions["allow_responses"]
         user = {
             "pub": permissions["publish"],
             "sub": permissions["subscribe"],
+            "resp": {"max": replies["max"], "ttl": replies["expires_s"] * 1_000_000_000},
             "subs": -1,
             "data": -1,
             "payload": -1,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -158,3 +159,20 @@ class Channel:
             self._complete = True
         elif message["payload_type"] in (1, 11):
             self.output += message["payload"]
+
+
+def ask(session: dict[str, str], talk: Callable[[Channel], Awaitable[None]], **how: str) -> Channel:
+    """Open the session's channel, `talk` over it, and wait for its end."""
+
+    async def run() -> Channel:
+        async with aiohttp.ClientSession() as http:
+            channel = await Channel.open(http, session, **how)
+            await talk(channel)
+            await channel.end()
+            return channel
+
+    return asyncio.run(run())
+
+
+async def silent(channel: Channel) -> None:
+    """Say nothing."""

@@ -90,7 +90,12 @@ def serve(platform, count: int) -> None:
     ecs = platform.client("ecs")
     ecs.register_task_definition(**definition)
     ecs.create_service(
-        cluster=CLUSTER, serviceName="naps", taskDefinition="sleeper", desiredCount=count, launchType="EXTERNAL"
+        cluster=CLUSTER,
+        serviceName="naps",
+        taskDefinition="sleeper",
+        desiredCount=count,
+        launchType="EXTERNAL",
+        enableExecuteCommand=True,
     )
 
 

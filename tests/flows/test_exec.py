@@ -1,16 +1,14 @@
 """ExecuteCommand on a real platform: boto3 asks for a session, a client of its own speaks the data channel."""
 
-import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.builders.data_channel import Channel
+from tests.builders.data_channel import ask, silent
 from tests.builders.platform import FARGATE, ROOT, sleeper, until
 
 CLUSTER = "exec"
@@ -43,23 +41,6 @@ def task(ecs):
 
 def execute(ecs, task: str, command: str, *, interactive: bool = True, **members):
     return ecs.execute_command(cluster=CLUSTER, task=task, command=command, interactive=interactive, **members)
-
-
-def ask(session, talk, **how):
-    """Open the session's channel, `talk` over it, and wait for its end."""
-
-    async def run():
-        async with aiohttp.ClientSession() as http:
-            channel = await Channel.open(http, session, **how)
-            await talk(channel)
-            await channel.end()
-            return channel
-
-    return asyncio.run(run())
-
-
-async def silent(channel):
-    """Say nothing."""
 
 
 def refused(ecs, task, **members):

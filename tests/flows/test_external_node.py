@@ -7,6 +7,7 @@ import signal
 import botocore.exceptions
 import pytest
 
+from tests.builders.data_channel import ask, silent
 from tests.builders.external import CLUSTER, SLEEP, Machine, activation, instance, prepare, running, serve, tasks
 from tests.builders.images import busybox_image
 from tests.builders.platform import FARGATE, processes, roadstead, sleeper, until
@@ -48,7 +49,11 @@ def test_a_machine_joins_runs_external_tasks_alone_and_keeps_them_while_it_is_cu
     assert len(pids) == 2
     assert {t["launchType"] for t in tasks(platform)} == {"EXTERNAL"}
     assert {t["containerInstanceArn"] for t in tasks(platform)} == set(listed["containerInstanceArns"])
-    assert machine.link.connections() == 1
+    says = {"command": "sh -c 'echo out; exit 3'", "interactive": False}
+    session = ecs.execute_command(cluster=CLUSTER, task=min(before), **says)["session"]
+    assert (channel := ask(session, silent)).output == b"out\n"
+    assert channel.closed["ExitCode"] == 3
+    assert machine.link.connections() == 1  # all of it over one connection, outwards
 
     machine.link.cut()
     until(lambda: not instance(platform, name)["agentConnected"])

@@ -59,9 +59,9 @@ class Stage:
         reply = await self.scheduler.request(exec_open(node), msgspec.json.encode(wanted))
         return msgspec.json.decode(reply.data, type=ExecAnswer).refusal
 
-    async def attach(self, session: str = "s1", token: str = "secret") -> Channel:
-        where = {"streamUrl": f"ws://127.0.0.1:{self.port}/v1/data-channel/{session}?role=x", "tokenValue": token}
-        return await Channel.open(self.client, where)
+    async def attach(self, session: str = "s1", token: str = "secret", node: str = "n1") -> Channel:
+        url = f"ws://127.0.0.1:{self.port}/v1/data-channel/{session}?role=x&node={node}"
+        return await Channel.open(self.client, {"streamUrl": url, "tokenValue": token})
 
 
 @pytest.fixture
@@ -122,8 +122,22 @@ async def test_a_session_that_is_none_has_no_channel(stage, session):
         assert (await channel.end(), channel.close_code, session) == (None, 1008, "nosuch")
 
 
+@pytest.mark.parametrize("node", ["n2", "*", ">", "n1.s1"])
+async def test_who_names_another_node_finds_nobody_who_expects_it(stage, node):
+    await stage.expect()
+    lost = await stage.attach(node=node)
+    assert (await lost.end(), lost.close_code) == (None, 1008)
+    await (await stage.attach()).shaken()
+
+
+async def test_an_address_without_a_node_is_none(stage):
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await stage.attach(node="")
+    assert refused.value.status == 404
+
+
 async def test_who_is_no_websocket_is_told_so(stage):
-    async with stage.client.get(f"http://127.0.0.1:{stage.port}/v1/data-channel/s1") as answer:
+    async with stage.client.get(f"http://127.0.0.1:{stage.port}/v1/data-channel/s1?node=n1") as answer:
         assert answer.status == 400
 
 

@@ -6,11 +6,14 @@ import secrets
 import time
 
 import aiohttp
+import msgspec
 import nats
 import nats.errors
 import pytest
+from botocore.exceptions import ClientError
 
 from contracts.records.agent import NODE
+from contracts.records.exec import ExecAnswer, ExecAttach, ExecOpen
 from contracts.records.scheduler import CONTAINER_INSTANCE, TASK, TASK_DEFINITION, ContainerInstance, TaskDefinition
 from contracts.rpc.identity import (
     ISSUE_SESSION,
@@ -21,9 +24,13 @@ from contracts.rpc.identity import (
     ResolveSecrets,
 )
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
+from contracts.subjects import exec_attach, exec_in, exec_open, exec_out
+from services.agent.execs import Sessions
+from services.agent.ports import ContainerSpec, Image, SandboxSpec
 from services.cli.uplink import Uplink
 from services.edge.app import EdgeApp
 from services.edge.settings import EdgeSettings
+from services.shared import data_channel
 from services.shared.bus import Bus, CommandRefused
 from services.shared.errors import StateUnavailable
 from services.shared.managed_nodes import digest
@@ -35,6 +42,7 @@ from tests.builders.ecs import node as node_record
 from tests.builders.ecs import task as task_record
 from tests.builders.registry import registry_at
 from tests.builders.waiting import until
+from tests.fakes.runtime import FakeRuntime
 from tests.integration.test_identity_iam import allow, door, refused, trusting  # noqa: F401
 
 REGION = "us-east-1"
@@ -148,16 +156,55 @@ async def test_a_node_speaks_for_itself_alone(ssm, nats_platform):
     store = Store(bus, await View.open(bus, NODE, filters=(NODE.filter(node=machine.node),)))
     tasks = await View.open(bus, TASK, filters=(TASK.filter(node=machine.node),))
     await store.put(NODE, node_record(machine.node), "node.registered.v1")
-    for subject in (NODE.subject(("n1",)), "heartbeat.agent.n1", "rpc.identity.issue_session", "logs.1.us-east-1.g.s"):
+    others = ("exec.out.n1.s1", "exec.in.n1.s1", "_INBOX.scheduler.1")
+    own = (NODE.subject(("n1",)), "heartbeat.agent.n1", "rpc.identity.issue_session", "logs.1.us-east-1.g.s")
+    for subject in (*own, *others):
         machine.errors.clear()
         await bus.client.publish(subject, b"{}")
         await until(lambda: any("permissions violation" in error.lower() for error in machine.errors))
-    for subject in ("_INBOX.agent.>", "state.>", "exec.in.*"):
+    for subject in ("_INBOX.agent.>", "state.>", "exec.in.*.*", "exec.attach.n1.*"):
         machine.errors.clear()
         await bus.client.subscribe(subject)
         await until(lambda: any("permissions violation" in error.lower() for error in machine.errors))
     await tasks.close()
     await store.close()
+
+
+async def test_a_session_of_execute_command_goes_over_the_node_s_own_subjects(ssm, nats_platform):
+    machine, bus = await joined(ssm, nats_platform)
+    runtime = FakeRuntime()
+    sandbox = await runtime.create_sandbox(SandboxSpec("t1"))
+    await runtime.run_container(sandbox, ContainerSpec("t1-0", "main", Image("app", "sha256:0", 1)))
+    sessions = Sessions(bus, runtime, machine.node, lambda wanted: "t1-0", lambda: 1000.0)
+    await sessions.start()
+    scheduler, edge = await nats_platform.bus("scheduler"), await nats_platform.bus("edge")
+    said: asyncio.Queue = asyncio.Queue()
+    await edge.subscribe(exec_out(machine.node, "s1"), said.put)
+    await edge.client.flush()
+    where = {"account": "000000000000", "region": REGION, "cluster": "main", "task": "t1", "container": "main"}
+    wanted = ExecOpen(session="s1", token_digest=digest("secret"), **where, argv=["sh"], tty=True)
+    opened = await scheduler.request(exec_open(machine.node), msgspec.json.encode(wanted))
+    attach = msgspec.json.encode(ExecAttach(token="secret"))
+    attached = await edge.request(exec_attach(machine.node, "s1"), attach)
+    assert [msgspec.json.decode(each.data, type=ExecAnswer).refusal for each in (opened, attached)] == ["", ""]
+    async with asyncio.timeout(30):
+        handshake = data_channel.decode((await said.get()).data)
+        assert (await edge.request(exec_in(machine.node, "s1"))).data == b""  # the node still has it, and may say so
+    assert handshake.payload_type == data_channel.HANDSHAKE_REQUEST
+    await sessions.stop()
+    assert machine.errors == []
+
+
+async def test_who_makes_an_activation_must_be_allowed_to_pass_its_role(ssm, door):  # noqa: F811
+    create = allow("ssm:CreateActivation")
+    role = "arn:aws:iam::000000000000:role/ecsAnywhereRole"
+    to_ssm = {"StringEquals": {"iam:PassedToService": "ssm.amazonaws.com"}}
+    half = door.of(await door.session("half", create, allow("iam:PassRole", role + "2")), "ssm")
+    whole = door.of(await door.session("whole", create, allow("iam:PassRole", role, Condition=to_ssm)), "ssm")
+    with pytest.raises(ClientError, match=f"not authorized to perform: iam:PassRole on resource: {role}") as refusal:
+        await half.create_activation(IamRole="ecsAnywhereRole")
+    assert refusal.value.response["Error"]["Code"] == "AccessDeniedException"
+    assert (await whole.create_activation(IamRole="ecsAnywhereRole"))["ActivationId"]
 
 
 async def test_who_is_no_node_or_is_out_does_not_get_in(ssm, nats_platform):

@@ -21,7 +21,7 @@ class Resources:
 
     def complete(self, context: RequestContext, request: Any, wanted: list[Demand]) -> list[Demand]:
         """The same demands, on the ARNs of what is there."""
-        if context.api not in ("iam", "secretsmanager") or context.operation in ("CreateRole", "CreatePolicy"):
+        if context.api not in ("iam", "secretsmanager", "ssm") or context.operation in ("CreateRole", "CreatePolicy"):
             return wanted
         return [
             msgspec.structs.replace(demand, resource=self._real(context, demand.resource, request)) for demand in wanted

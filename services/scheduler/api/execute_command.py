@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
+from urllib.parse import urlencode
 
 import msgspec
 import structlog
@@ -68,6 +69,9 @@ class ExecuteCommands(EcsBase):
                 log_group=log_group(cluster.request),
             ),
         )
+        where = urlencode(
+            {"role": "publish_subscribe", "node": task.node}
+        )  # the edge does not know whose session it is
         return ecs.ExecuteCommandResponse(
             cluster_arn=shape.cluster_arn,
             container_arn=containers[name].container_arn,
@@ -75,7 +79,7 @@ class ExecuteCommands(EcsBase):
             interactive=request.interactive,
             session=ecs.Session(
                 session_id=session,
-                stream_url=f"ws://{context.host}/v1/data-channel/{session}?role=publish_subscribe",
+                stream_url=f"ws://{context.host}/v1/data-channel/{session}?{where}",
                 token_value=token,
             ),
             task_arn=shape.task_arn,

@@ -145,6 +145,7 @@ class Services(TaskSets):
             if old.status != "ACTIVE":
                 raise AwsError(*SERVICE_NOT_ACTIVE)
             merged = gateways.check_change(old, changes)
+            rules.check_registries({**old.request, **merged})
             if is_external(old):
                 check_update({**merged, "forceNewDeployment": request.force_new_deployment})
                 return rules.updated(old, merged, None, False, deployment_id, now)

@@ -59,7 +59,7 @@ def check(request: Mapping[str, Any], providers: Container[str] = FARGATE_PROVID
     if request.get("launchType"):
         of_launch_type(request["launchType"])
     check_strategy(request.get("capacityProviderStrategy") or (), providers)
-    _check_registries(request.get("serviceRegistries") or ())
+    check_registries(request)
     daemon = request.get("schedulingStrategy") == "DAEMON"
     _check_deployment(request.get("deploymentConfiguration") or {}, daemon=daemon)
 
@@ -95,8 +95,13 @@ def _check_rebalancing(request: Mapping[str, Any]) -> None:
         raise invalid("Availability Zone rebalancing needs a maximumPercent greater than 100.")
 
 
-def _check_registries(registries: Sequence[Mapping[str, Any]]) -> None:
-    """Whether there is such a Cloud Map service is discovery's to know: one that comes later is registered in then."""
+def check_registries(request: Mapping[str, Any]) -> None:
+    """Whether there is such a Cloud Map service is discovery's to know: one that comes later is registered in then.
+    External instances have no service discovery (ECS developer guide, "Amazon ECS clusters for external instances").
+    Raises InvalidParameterException."""
+    registries: Sequence[Mapping[str, Any]] = request.get("serviceRegistries") or ()
+    if registries and request.get("launchType") == "EXTERNAL":
+        raise invalid("Service discovery (serviceRegistries) is not supported for the launch type EXTERNAL.")
     if len(registries) > 1:
         raise invalid("At most one service registry can be specified.")
     for registry in registries:

@@ -23,6 +23,7 @@ ANY = "*"
 APP_RUNNER_BUILD = "build.apprunner.amazonaws.com"
 _SCALING = "application-autoscaling.amazonaws.com"
 _ECS = "ecs.amazonaws.com"
+_SSM = "ssm.amazonaws.com"
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ def demands(api: str, operation: str, request: Any, place: Place) -> list[Demand
     context = _conditions(api, request, place)
     return [
         *(Demand(action, resource, context) for resource in resources or [ANY]),
-        *_passed_roles(api, request),
+        *_passed_roles(api, request, place),
     ]
 
 
@@ -103,14 +104,16 @@ def _pairs(tags: Any) -> list[tuple[str, str]]:
     return [(str(getattr(t, "key", "") or ""), str(getattr(t, "value", "") or "")) for t in tags]
 
 
-def _passed_roles(api: str, request: Any) -> Iterable[Demand]:
-    """Who gives a task, an instance or a service of AWS' a role must be allowed to pass it on."""
+def _passed_roles(api: str, request: Any, place: Place) -> Iterable[Demand]:
+    """Who gives a task, an instance or a service of AWS' a role must be allowed to pass it on; a name alone is
+    that of one of the account's own."""
     for path, service in _ROLES.get(api, ()):
         role = request
         for member in path:
             role = getattr(role, member, None)
         if isinstance(role, str) and role:
-            yield Demand("iam:PassRole", role, {"iam:passedtoservice": (service,)})
+            arn = role if role.startswith("arn:") else f"arn:aws:iam::{place.account}:role/{role}"
+            yield Demand("iam:PassRole", arn, {"iam:passedtoservice": (service,)})
 
 
 def _texts(request: Any, *members: str) -> list[str]:
@@ -324,5 +327,6 @@ _ROLES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
         (("source_configuration", "authentication_configuration", "access_role_arn"), APP_RUNNER_BUILD),
     ),
     "application_autoscaling": ((("role_arn",), _SCALING),),
+    "ssm": ((("iam_role",), _SSM),),
 }
 """Where requests hand over roles, and to whom."""

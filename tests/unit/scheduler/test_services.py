@@ -26,3 +26,8 @@ def test_a_registry_that_cannot_be_is_refused(registries):
     with pytest.raises(AwsError) as refused:
         check({"serviceRegistries": registries})
     assert refused.value.code == "InvalidParameterException"
+
+
+def test_external_instances_have_no_service_discovery():
+    with pytest.raises(AwsError, match=r"Service discovery .* is not supported for the launch type EXTERNAL"):
+        check({"serviceRegistries": [{"registryArn": ARN}], "launchType": "EXTERNAL"})

@@ -46,7 +46,10 @@ def test_an_admission_is_signed_for_this_server_and_connection_with_the_node_s_p
     assert (answer["aud"], answer["sub"], answer["iss"]) == ("NSERVER", "UCONNECTION", issuer.public)
     user = verified(answer["nats"]["jwt"].encode(), issuer.public)
     assert (user["sub"], user["aud"], user["name"]) == ("UCONNECTION", "$G", "mi-1")
-    assert user["nats"]["sub"] == {"allow": ["_INBOX.mi-1.>"]}
+    hears = ["_INBOX.mi-1.>", "exec.open.mi-1", "exec.attach.mi-1.*", "exec.in.mi-1.*"]
+    assert user["nats"]["sub"] == {"allow": hears}
+    assert user["nats"]["resp"] == {"max": 1, "ttl": 60_000_000_000}
+    assert "exec.out.mi-1.*" in user["nats"]["pub"]["allow"]
     assert "state.agent.node.mi-1" in user["nats"]["pub"]["allow"]
 
 

@@ -233,7 +233,7 @@ def test_a_trust_policy_names_accounts_roles_sessions_and_services(principal, wh
             "ecs",
             "CreateExpressGatewayService",
             ecs.CreateExpressGatewayServiceRequest(cluster="main", service_name="shop", infrastructure_role_arn="i", execution_role_arn="e", task_role_arn="t"),
-            [("ecs:CreateExpressGatewayService", ARN), ("iam:PassRole", "t"), ("iam:PassRole", "e"), ("iam:PassRole", "i")],
+            [("ecs:CreateExpressGatewayService", ARN), *[("iam:PassRole", f"arn:aws:iam::000000000000:role/{name}") for name in "tei"]],
         ),
         ("ecs", "ListClusters", ecs.ListClustersRequest(), [("ecs:ListClusters", "*")]),
         ("ecs", "RunTask", ecs.RunTaskRequest(task_definition="shop:3"), [("ecs:RunTask", "arn:aws:ecs:us-east-1:000000000000:task-definition/shop:3")]),
@@ -246,6 +246,12 @@ def test_a_trust_policy_names_accounts_roles_sessions_and_services(principal, wh
         ("ecr", "DescribeImages", ecr.DescribeImagesRequest(repository_name="shop"), [("ecr:DescribeImages", "arn:aws:ecr:us-east-1:000000000000:repository/shop")]),
         ("ecr", "GetAuthorizationToken", ecr.GetAuthorizationTokenRequest(), [("ecr:GetAuthorizationToken", "*")]),
         ("logs", "CreateLogGroup", logs.CreateLogGroupRequest(log_group_name="/x"), [("logs:CreateLogGroup", "arn:aws:logs:us-east-1:000000000000:log-group:/x:log-stream:")]),
+        (
+            "ssm",
+            "CreateActivation",
+            ssm.CreateActivationRequest(iam_role="service-role/anywhere"),
+            [("ssm:CreateActivation", "*"), ("iam:PassRole", "arn:aws:iam::000000000000:role/service-role/anywhere")],
+        ),
         (
             "ssm",
             "GetParameters",
@@ -268,8 +274,8 @@ def test_who_gives_an_app_runner_service_its_roles_must_be_allowed_to_pass_them_
     )
     passed = [d for d in demands("apprunner", "CreateService", request, HERE) if d.action == "iam:PassRole"]
     assert [(d.resource, d.context["iam:passedtoservice"]) for d in passed] == [
-        ("run", ("tasks.apprunner.amazonaws.com",)),
-        ("pull", ("build.apprunner.amazonaws.com",)),
+        ("arn:aws:iam::000000000000:role/run", ("tasks.apprunner.amazonaws.com",)),
+        ("arn:aws:iam::000000000000:role/pull", ("build.apprunner.amazonaws.com",)),
     ]
 
 
@@ -334,7 +340,7 @@ IN_ECS = {"service_namespace": "ecs", "resource_id": "service/main/shop"}
             [("ecs:UpdateTaskProtection", "arn:aws:ecs:us-east-1:000000000000:task/main/t")],
         ),
         ("ecs", "CreateCluster", ecs.CreateClusterRequest(), [("ecs:CreateCluster", "arn:aws:ecs:us-east-1:000000000000:cluster/default")]),
-        ("ecs", "CreateGateway", ecs.CreateGatewayRequest(name="g", infrastructure_role_arn="r", configuration=ecs.GatewayConfiguration(host_shared_alb=ecs.HostSharedAlbConfiguration())), [("ecs:CreateGateway", "arn:aws:ecs:us-east-1:000000000000:gateway/g"), ("iam:PassRole", "r")]),
+        ("ecs", "CreateGateway", ecs.CreateGatewayRequest(name="g", infrastructure_role_arn="r", configuration=ecs.GatewayConfiguration(host_shared_alb=ecs.HostSharedAlbConfiguration())), [("ecs:CreateGateway", "arn:aws:ecs:us-east-1:000000000000:gateway/g"), ("iam:PassRole", "arn:aws:iam::000000000000:role/r")]),
         ("ecs", "DescribeGatewayRoute", ecs.DescribeGatewayRouteRequest(gateway_route_arn="arn:aws:ecs:us-east-1:000000000000:gateway-route/g/r"), [("ecs:DescribeGatewayRoute", "arn:aws:ecs:us-east-1:000000000000:gateway-route/g/r")]),
         ("ecs", "DeleteCapacityProvider", ecs.DeleteCapacityProviderRequest(capacity_provider="cp"), [("ecs:DeleteCapacityProvider", "arn:aws:ecs:us-east-1:000000000000:capacity-provider/cp")]),
         (
