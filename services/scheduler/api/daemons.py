@@ -19,7 +19,7 @@ from services.scheduler.decisions import managed_daemons, names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.names import DAEMON
 from services.scheduler.decisions.pages import page
-from services.scheduler.decisions.rollouts import recorded, revision_id
+from services.scheduler.decisions.rollouts import revision_id
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
 
@@ -44,20 +44,9 @@ class Daemons(DaemonDefinitions, Deployments):
         now = self.world.clock()
         if request.client_token is not None:
             given["clientToken"] = request.client_token
-        fresh = Service(
-            account=cluster.account,
-            region=cluster.region,
-            cluster=cluster.name,
-            name=f"{DAEMON}{request.daemon_name}",
-            status="ACTIVE",
-            created_at=now,
-            desired_count=0,
-            deployments=rules.begun(given, definition, names.new_deployment_id(), now),
-            created_by=context.principal_arn,
-            request=given,
-            tags=tags.read(request.tags),
-        )
-        fresh = recorded(fresh, now)
+        key = (cluster.account, cluster.region, cluster.name, f"{DAEMON}{request.daemon_name}")
+        deployments = rules.begun(given, definition, names.new_deployment_id(), now)
+        fresh = rules.fresh(key, given, deployments, context.principal_arn, tags.read(request.tags), now)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":

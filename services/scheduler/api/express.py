@@ -19,7 +19,7 @@ from services.scheduler.decisions import names, tags
 from services.scheduler.decisions import services as service_rules
 from services.scheduler.decisions.express import CONTAINER
 from services.scheduler.decisions.requests import check_network, check_support, invalid
-from services.scheduler.decisions.rollouts import recorded, revision_id
+from services.scheduler.decisions.rollouts import revision_id
 from services.scheduler.handlers import next_revision
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
 from services.scheduler.handlers.definitions import definition_record
@@ -51,8 +51,9 @@ class ExpressServices(EcsBase):
         labels = tags.read(request.tags)
         definition = await self._made(context, cluster, name, given, None, network)
         wanted = rules.ordinary(network, scaling.min_tasks, self.world.settings.express_bake_minutes)
-        fresh = _fresh(cluster, name, definition, wanted, context.principal_arn, labels, now)
-        deployment = fresh.deployments[0]
+        service_rules.check(wanted)
+        reference = f"{definition.family}:{definition.revision}"
+        (deployment,) = service_rules.begun(wanted, reference, names.new_deployment_id(), now)
         path = request.health_check_path or rules.HEALTH_PATH
         made = Express(
             host=rules.host(cluster.account, cluster.region, cluster.name, name, ingress.domain),
@@ -63,7 +64,8 @@ class ExpressServices(EcsBase):
             updated_at=now,
             drain_s=self.world.settings.drain_s,
         )  # fmt: skip
-        fresh = recorded(replace(fresh, express=made), now)
+        key, by = (cluster.account, cluster.region, cluster.name, name), context.principal_arn
+        fresh = replace(service_rules.fresh(key, wanted, [deployment], by, labels, now), express=made)
 
         def change(old: Service | None) -> Service:
             _refuse_taken(old)
@@ -250,28 +252,6 @@ def _refuse_taken(service: Service | None) -> None:
         raise invalid("Unable to Start a service that is still Draining.")
     if service is not None and service.status != "INACTIVE":
         raise invalid("Creation of service was not idempotent.")
-
-
-def _fresh(
-    cluster: Cluster, name: str, definition: TaskDefinition, request: dict[str, Any], by: str,
-    labels: Mapping[str, str], now: float,
-) -> Service:  # fmt: skip
-    """The ordinary service that an Express one is."""
-    service_rules.check(request)
-    reference = f"{definition.family}:{definition.revision}"
-    return Service(
-        account=cluster.account,
-        region=cluster.region,
-        cluster=cluster.name,
-        name=name,
-        status="ACTIVE",
-        created_at=now,
-        desired_count=request["desiredCount"],
-        deployments=service_rules.begun(request, reference, names.new_deployment_id(), now),
-        created_by=by,
-        request=request,
-        tags=dict(labels),
-    )
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from services.scheduler.decisions.capacity import launch_type_of, of_launch_type
 from services.scheduler.decisions.expressions import read
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.requests import check_network, check_support
-from services.scheduler.decisions.rollouts import recorded, revision_id
+from services.scheduler.decisions.rollouts import revision_id
 from services.scheduler.decisions.shifting import wanted_count
 from services.scheduler.decisions.task_sets import check_service, check_update, is_external
 from services.scheduler.handlers.counts import SERVICE_NOT_ACTIVE, SERVICE_NOT_FOUND
@@ -51,20 +51,9 @@ class Services(TaskSets):
             given.pop("gatewayConnectors", None)
         now = self.world.clock()
         deployments = self._first(context, cluster, request, given, now)
-        fresh = Service(
-            account=cluster.account,
-            region=cluster.region,
-            cluster=cluster.name,
-            name=name,
-            status="ACTIVE",
-            created_at=now,
-            desired_count=given["desiredCount"],
-            deployments=deployments,
-            created_by=context.principal_arn,
-            request=given,
-            tags=tags.read(request.tags),
-        )
-        fresh = recorded(self._connected(context, cluster, fresh), now)
+        key, by = (cluster.account, cluster.region, cluster.name, name), context.principal_arn
+        fresh = rules.fresh(key, given, deployments, by, tags.read(request.tags), now)
+        fresh = self._connected(context, cluster, fresh)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":

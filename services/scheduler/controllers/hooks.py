@@ -54,8 +54,10 @@ class HookController:
                 while self._changed:
                     self._look(self._changed.pop())
         finally:
-            for asking in self._asking.values():
-                asking.cancel()
+            asking = list(self._asking.values())
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     def _look(self, key: Key) -> None:
         for run in _to_ask(self._world.services.record(*key)):

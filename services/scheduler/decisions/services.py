@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from contracts.kinds import Key
 from contracts.records.scheduler import Deployment, Service
 from services.scheduler.decisions import stages
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, check_strategy, of_launch_type
@@ -167,6 +168,35 @@ def merged(configuration: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
         if strategy not in owners and member not in changes:
             both.pop(member, None)
     return both
+
+
+def fresh(
+    key: Key,
+    request: Mapping[str, Any],
+    deployments: list[Deployment],
+    by: str,
+    tags: Mapping[str, str],
+    now: float,
+    *,
+    desired_count: int | None = None,
+) -> Service:
+    """A new service under its record's `key`, with what it begins with (`begun`, or nothing where there are to be task
+    sets) told in its story. The desired count is the request's unless said otherwise."""
+    account, region, cluster, name = key
+    service = Service(
+        account=account,
+        region=region,
+        cluster=cluster,
+        name=name,
+        status="ACTIVE",
+        created_at=now,
+        desired_count=request["desiredCount"] if desired_count is None else desired_count,
+        deployments=deployments,
+        created_by=by,
+        request=dict(request),
+        tags=dict(tags),
+    )
+    return recorded(service, now)
 
 
 def begun(

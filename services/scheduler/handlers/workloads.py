@@ -105,19 +105,10 @@ class Workloads:
     async def _service(self, request: PutWorkload, given: dict[str, Any], reference: str) -> Service:
         now, deployment_id = self._world.clock(), names.new_deployment_id()
         complete_request = {**given, "deploymentConfiguration": rules.completed(None)}
-        fresh = Service(
-            account=request.account,
-            region=request.region,
-            cluster=WORKLOADS_CLUSTER,
-            name=request.name,
-            status="ACTIVE",
-            created_at=now,
-            desired_count=request.desired_count,
-            deployments=rules.begun(complete_request, reference, deployment_id, now),
-            created_by=_WHO,
-            request=complete_request,
-            tags=request.tags,
-        )
+        key = (request.account, request.region, WORKLOADS_CLUSTER, request.name)
+        deployments = rules.begun(complete_request, reference, deployment_id, now)
+        count = request.desired_count
+        fresh = rules.fresh(key, complete_request, deployments, _WHO, request.tags, now, desired_count=count)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":
@@ -130,7 +121,6 @@ class Workloads:
                 return old
             return rules.updated(old, given, reference, False, deployment_id, now)
 
-        key = SERVICE.key_of(fresh)
         known = self._world.services.record(*key)
         event = "service.created.v1" if known is None or known.status == "INACTIVE" else "service.updated.v1"
         return await self._world.store.update(SERVICE, key, change, event) or fresh

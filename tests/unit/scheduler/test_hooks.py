@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from contracts.records.scheduler import HookRun
+from contracts.records.scheduler import SERVICE, DeploymentStage, HookRun
+from services.scheduler.controllers.hooks import HookController
 from services.scheduler.decisions import hooks
 from services.scheduler.decisions.rollback import Failure, given_up
 from services.shared.errors import AwsError
@@ -120,3 +124,32 @@ def test_a_target_is_an_http_url(target, good):
         assert (good, error.code) == (False, "InvalidParameterException")
     else:
         assert good
+
+
+async def test_a_controller_that_ends_has_let_go_of_whom_it_asks():
+    stage = DeploymentStage(name="PRE_SCALE_UP", since=0.0, strategy="BLUE_GREEN", hooks=[RUN])
+    record = Drive(strategy="BLUE_GREEN").service
+    record = replace(record, deployments=[replace(record.deployments[0], stage=stage)])
+    table = SimpleNamespace(
+        all_keys=lambda: [SERVICE.key_of(record)],
+        record=lambda *key: record,
+        get=lambda *key: SimpleNamespace(record=record, trace=None),
+    )
+    world = SimpleNamespace(services=table, clock=lambda: 100.0)
+    asked, let_go = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def ask(self, url, payload):
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(20):
+                    await asyncio.sleep(0)  # a connection takes a moment to close
+                let_go.set()
+
+    running = asyncio.create_task(HookController(world, Slow(), lambda: True).run())
+    await asked.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert let_go.is_set()
