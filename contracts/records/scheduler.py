@@ -264,7 +264,8 @@ class ExpressScaling(msgspec.Struct, kw_only=True, frozen=True):
 class Express(msgspec.Struct, kw_only=True, frozen=True):
     """What makes a service an Express service: the gateway leads the requests to `host` to its tasks.
 
-    `revisions` newest first: those of the service's deployments and rollouts. `drain_s` is what its tasks get.
+    `revisions` newest first: those of the service's deployments and rollouts. `drain_s` is what its tasks get. `alarm`
+    is the name of the alarm on its errors, which the monitor keeps for it; empty: none.
     """
 
     host: str
@@ -273,6 +274,7 @@ class Express(msgspec.Struct, kw_only=True, frozen=True):
     revisions: list[ExpressRevision]
     updated_at: float
     drain_s: float = 30.0
+    alarm: str = ""
 
 
 class Connector(msgspec.Struct, kw_only=True, frozen=True):

@@ -13,6 +13,7 @@ from services.monitor.adapters.metrics import Measurements
 from services.monitor.adapters.streams import EventReader, LogReader, TraceReader
 from services.monitor.api import CloudWatch, Logs
 from services.monitor.controllers.alarms import AlarmController
+from services.monitor.controllers.express import ExpressAlarms
 from services.monitor.handlers import Answers
 from services.monitor.routes import (
     EVENT_ROUTES,
@@ -61,13 +62,17 @@ class MonitorApp(App):
         self._door = AwsDoor(self.host, self.aws_services, self._keys)
         self.aws_server = self._door.server
         await self.host.bus.serve(GET_METRICS, Answers(self._measurements).get_metrics)
-        self._judging = self.host.bus.spawn(AlarmController(self._store, self._measurements).run(), "alarms")
+        self._working = [
+            host.bus.spawn(AlarmController(self._store, self._measurements).run(), "alarms"),
+            host.bus.spawn(ExpressAlarms(host.bus, self._store, host.clock).run(), "express_alarms"),
+        ]
 
     async def stop(self) -> None:
         """Let go."""
-        if hasattr(self, "_judging"):
-            self._judging.cancel()
-            await asyncio.gather(self._judging, return_exceptions=True)
+        working = getattr(self, "_working", ())
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
         for part in ("_keys", "_measurements", "_store"):
             if hasattr(self, part):
                 await getattr(self, part).close()

@@ -199,6 +199,35 @@ def test_a_part_of_the_requests_goes_to_a_new_version_first(story):
     assert failed(answers) == []
 
 
+def test_a_version_whose_requests_fail_is_taken_back_when_the_alarm_on_them_goes_off(story):
+    story.settled(running=3)
+    cloudwatch = story.platform.client("cloudwatch")
+    (alarm,) = cloudwatch.describe_alarms(AlarmNamePrefix="ecs-express-shop-")["MetricAlarms"]
+    assert (alarm["Threshold"], alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (1.0, 2, 3)
+    story.platform.push(busybox_image({"/www/ping": File("pong")}, command=list(SERVED)), "express/shop", tag="empty")
+    half = {"canaryPercent": 50.0, "canaryBakeTimeInMinutes": 30}
+    story.ecs.update_service(cluster="express", service="shop", deploymentConfiguration={
+        "strategy": "CANARY", "canaryConfiguration": half, "lifecycleHooks": []})  # fmt: skip
+    with story.visitors.keep_coming(2, pause=0.01) as answers:
+        update(story, "empty")
+        until(lambda: 404 in [status for status, _ in answers[-20:]], 60)
+        # The monitor's own judgement takes two minutes of such answers: tests/integration/test_monitor_express.py.
+        cloudwatch.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue="ALARM", StateReason="404 Not Found")
+        rollouts = lambda: story.ecs.list_service_deployments(cluster="express", service="shop")["serviceDeployments"]  # noqa: E731
+        until(lambda: rollouts()[0]["status"] == "ROLLBACK_SUCCESSFUL", 90, every=0.2)
+        story.settled(running=3)
+        seen = len(answers)
+        until(lambda: len(answers) > seen + 40)
+    assert failed(answers[seen:]) == []
+    arn = rollouts()[0]["serviceDeploymentArn"]
+    (told,) = story.ecs.describe_service_deployments(serviceDeploymentArns=[arn])["serviceDeployments"]
+    assert told["alarms"]["triggeredAlarmNames"] == [alarm["AlarmName"]]
+    revision = told["rollback"]["serviceRevisionArn"]
+    (shown,) = story.ecs.describe_service_revisions(serviceRevisionArns=[revision])["serviceRevisions"]
+    (managed,) = shown["ecsManagedResources"]["metricAlarms"]
+    assert (managed["arn"], managed["status"]) == (alarm["AlarmArn"], "ACTIVE")
+
+
 def paused(story):
     """The id of the hook that its deployment waits for."""
     arn = story.express()["currentDeployment"]

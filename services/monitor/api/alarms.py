@@ -46,18 +46,7 @@ class AlarmApi(AwsService):
             if old is not None:
                 new = replace(old, request=definition, configured_at=now, actions_enabled=enabled)
                 return alarms.noted(new, f'Alarm "{request.alarm_name}" updated', now)
-            made = MetricAlarm(
-                account=context.account,
-                region=context.region,
-                name=request.alarm_name,
-                request=definition,
-                configured_at=now,
-                state_updated_at=now,
-                state_changed_at=now,
-                actions_enabled=enabled,
-                tags=tags,
-            )
-            return alarms.noted(made, f'Alarm "{request.alarm_name}" created', now)
+            return alarms.made(context.account, context.region, definition, tags, now, enabled=enabled)
 
         await self._store.update(METRIC_ALARM, self._key(context, request.alarm_name), change, "alarm.put.v1")
 

@@ -199,6 +199,25 @@ def _state(value: str, reason: str) -> dict[str, str]:
     return {"stateValue": value, "stateReason": reason}
 
 
+def made(
+    account: str, region: str, definition: dict[str, Any], tags: dict[str, str], now: float, *, enabled: bool = True
+) -> MetricAlarm:
+    """A new alarm. `definition` is PutMetricAlarm in wire form."""
+    name = definition["AlarmName"]
+    alarm = MetricAlarm(
+        account=account,
+        region=region,
+        name=name,
+        request=definition,
+        configured_at=now,
+        state_updated_at=now,
+        state_changed_at=now,
+        actions_enabled=enabled,
+        tags=tags,
+    )
+    return noted(alarm, f'Alarm "{name}" created', now)
+
+
 def noted(alarm: MetricAlarm, summary: str, now: float) -> MetricAlarm:
     """The alarm with a line on a change of what it is."""
     line = AlarmHistoryItem(at=now, type="ConfigurationUpdate", summary=summary, data='{"version":"1.0"}')

@@ -412,13 +412,14 @@ class World:
 
     def triggered(self, service: Service) -> tuple[str, ...]:
         """The alarms that fail the service's deployment."""
-        return rollback.triggered(service, self._alarms(service.account, service.region, rollback.watched(service)))
+        return rollback.triggered(service, self.alarms(service.account, service.region, rollback.watched(service)))
 
     def alarmed(self, account: str, region: str, request: Mapping[str, Any]) -> bool:
         """Whether one of the alarms that a service (wire form) is to be watched by is on."""
-        return any(a.state == "ALARM" for a in self._alarms(account, region, rollback.alarm_names(request)))
+        return any(a.state == "ALARM" for a in self.alarms(account, region, rollback.alarm_names(request)))
 
-    def _alarms(self, account: str, region: str, names: list[str]) -> list[MetricAlarm]:
+    def alarms(self, account: str, region: str, names: list[str]) -> list[MetricAlarm]:
+        """The alarms of these names, as far as there are any."""
         table = self._monitor.table(METRIC_ALARM)
         return [alarm for name in names if (alarm := table.record(account, region, name)) is not None]
 

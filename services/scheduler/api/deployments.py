@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.aws import ecs
-from contracts.records.scheduler import SERVICE, Rollout, Service
+from contracts.records.scheduler import SERVICE, Express, Rollout, Service
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.gateways import connection
 from services.scheduler.decisions import names
@@ -223,11 +223,22 @@ class Deployments(EcsBase):
             shape.platform_family = "Linux" if deployment.launch_type == "FARGATE" else None
         if service.express is not None:
             path = ecs.ManagedIngressPath(access_type="PUBLIC", endpoint=endpoint(service.express, self.world.ingress))
-            shape.ecs_managed_resources = ecs.ECSManagedResources(ingress_paths=[path])
+            shape.ecs_managed_resources = ecs.ECSManagedResources(
+                ingress_paths=[path], metric_alarms=self._managed_alarms(service, service.express)
+            )
         if service.connector is not None:
             route = connection(service, f"https://{endpoint(service.connector, self.world.ingress)}")
             shape.ecs_managed_resources = ecs.ECSManagedResources(gateway_connections=[route])
         return shape
+
+    def _managed_alarms(self, service: Service, express: Express) -> list[ecs.ManagedMetricAlarm] | None:
+        """The alarm on an Express service's errors, which the monitor makes when it hears of the service."""
+        if not express.alarm:
+            return None
+        made = self.world.alarms(service.account, service.region, [express.alarm])
+        arn = f"arn:aws:cloudwatch:{service.region}:{service.account}:alarm:{express.alarm}"
+        at = made[0].configured_at if made else express.updated_at
+        return [ecs.ManagedMetricAlarm(arn=arn, status="ACTIVE" if made else "PROVISIONING", updated_at=at)]
 
     def _images(self, service: Service, rollout: Rollout) -> list[ecs.ContainerImage]:
         """The definition's images, with the digests that its tasks run, as far as one does."""

@@ -50,7 +50,8 @@ class ExpressServices(EcsBase):
         network = rules.network(given.get("networkConfiguration"))
         labels = tags.read(request.tags)
         definition = await self._made(context, cluster, name, given, None, network)
-        wanted = rules.ordinary(network, scaling.min_tasks, self.world.settings.express_bake_minutes)
+        alarm = rules.alarm_name(cluster.name, name, cluster.account, cluster.region)
+        wanted = rules.ordinary(network, scaling.min_tasks, self.world.settings.express_bake_minutes, alarm)
         service_rules.check(wanted)
         reference = f"{definition.family}:{definition.revision}"
         (deployment,) = service_rules.begun(wanted, reference, names.new_deployment_id(), now)
@@ -63,6 +64,7 @@ class ExpressServices(EcsBase):
                                        health_check_path=path, created_at=now)],
             updated_at=now,
             drain_s=self.world.settings.drain_s,
+            alarm=alarm,
         )  # fmt: skip
         key, by = (cluster.account, cluster.region, cluster.name, name), context.principal_arn
         fresh = replace(service_rules.fresh(key, wanted, [deployment], by, labels, now), express=made)

@@ -79,10 +79,10 @@ def _unsupported(noun: str) -> AwsError:
     return AwsError("UnsupportedFeatureException", f"Roadstead does not support {noun} yet.")
 
 
-def deployments(bake_minutes: int) -> dict[str, Any]:
+def deployments(bake_minutes: int, alarm: str) -> dict[str, Any]:
     """How an Express service is deployed (wire form of a deployment configuration): a small part of the requests goes
     to the new version first, which is watched then, and once more with all of them. One that never answers is taken
-    back.
+    back, and one with which the alarm of that name, on the service's errors, goes off.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/express-service-update-full.html
     """
@@ -91,16 +91,17 @@ def deployments(bake_minutes: int) -> dict[str, Any]:
         "canaryConfiguration": {"canaryPercent": CANARY_PERCENT, "canaryBakeTimeInMinutes": bake_minutes},
         "bakeTimeInMinutes": bake_minutes,
         "deploymentCircuitBreaker": {"enable": True, "rollback": True},
+        "alarms": {"alarmNames": [alarm], "enable": True, "rollback": True},
     }
 
 
-def ordinary(network: Mapping[str, Any], count: int, bake_minutes: int) -> dict[str, Any]:
+def ordinary(network: Mapping[str, Any], count: int, bake_minutes: int, alarm: str) -> dict[str, Any]:
     """CreateService's request (wire form, but for the names) of the ordinary service that an Express one is."""
     return {
         "launchType": "FARGATE",
         "networkConfiguration": dict(network),
         "desiredCount": count,
-        "deploymentConfiguration": services.completed(deployments(bake_minutes)),
+        "deploymentConfiguration": services.completed(deployments(bake_minutes, alarm)),
     }
 
 
@@ -151,6 +152,11 @@ def endpoint(front: Express | Connector, ingress: Ingress | None) -> str:
 def log_group(cluster: str, name: str, account: str, region: str) -> str:
     """The log group of a service that was given none: its cluster, its name and four digits."""
     return f"/aws/ecs/{cluster}/{name}-{_digest(account, region, cluster, name, digits=4)}"
+
+
+def alarm_name(cluster: str, name: str, account: str, region: str) -> str:
+    """The name of the alarm on a service's errors. Alarms are an account's and region's, so the cluster counts too."""
+    return f"ecs-express-{name[:200]}-{_digest(account, region, cluster, name, digits=8)}"
 
 
 def _digest(*parts: str, digits: int) -> str:

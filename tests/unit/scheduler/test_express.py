@@ -164,10 +164,18 @@ def test_scaling_that_makes_no_sense_is_refused(given):
 
 
 def test_it_is_deployed_as_a_canary():
-    configuration = express.deployments(3)
+    configuration = express.deployments(3, "errors")
     services.check({"deploymentConfiguration": configuration})
     assert (configuration["strategy"], configuration["bakeTimeInMinutes"]) == ("CANARY", 3)
     assert configuration["canaryConfiguration"] == {"canaryPercent": 5.0, "canaryBakeTimeInMinutes": 3}
+    assert configuration["alarms"] == {"alarmNames": ["errors"], "enable": True, "rollback": True}
+
+
+def test_the_alarm_on_its_errors_has_a_name_of_its_own_wherever_the_service_is():
+    named = [express.alarm_name(cluster, "shop", "0", "us-east-1") for cluster in ("a", "b")]
+    assert len(set(named)) == 2
+    assert all(name.startswith("ecs-express-shop-") for name in named)
+    assert len(express.alarm_name("a", "s" * 255, "0", "us-east-1")) <= 255
 
 
 def test_hosts_are_labels_and_always_the_same():
