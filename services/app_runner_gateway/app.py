@@ -25,7 +25,7 @@ from services.app_runner_gateway.controllers.express import ExpressController
 from services.app_runner_gateway.controllers.services import ServicesController
 from services.app_runner_gateway.controllers.traffic import Traffic
 from services.app_runner_gateway.decisions.names import TOP
-from services.app_runner_gateway.decisions.proxy import CERTIFICATE, EXPRESS, WEIGHTED, Frame
+from services.app_runner_gateway.decisions.proxy import CERTIFICATE, EXPRESS, MOST_TASKS, WEIGHTED, Frame
 from services.app_runner_gateway.handlers.images import Images
 from services.app_runner_gateway.routes import ROUTES, ExpressView, GatewayRoutes, GatewayView, ServedView
 from services.app_runner_gateway.settings import AppRunnerGatewaySettings
@@ -168,7 +168,7 @@ class AppRunnerGatewayApp(App):
             name="https",
             port=self.https_port,
             domain=TOP,
-            most_tasks=self.proxy.frame.slots // 2,
+            most_tasks=MOST_TASKS,
             missing=(MISSING if self._settings.haproxy else NOT_HERE) if missing else "",
         )
         same = lambda old: old if old == told else told  # noqa: E731

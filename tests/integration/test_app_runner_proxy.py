@@ -191,6 +191,31 @@ async def test_twenty_changes_under_load_drop_nothing(stage):
     assert min(upstream.total for upstream in both) > 50
 
 
+async def test_more_instances_than_slots_are_carried_and_nothing_is_dropped(stage):
+    proxy, one = await stage.proxy(), await stage.upstream()
+    many = lambda count: {f"t{n}": one.server() for n in range(count)}  # noqa: E731
+    await proxy.carry(HOST, many(1), answers=True)
+    over, answers = asyncio.Event(), []
+    async with stage.session() as session:
+        visitors = [asyncio.ensure_future(load(stage, session, over, answers)) for _ in range(4)]
+        held = asyncio.ensure_future(stage.visit(session, "/held"))
+        await until(lambda: one.now and answers)
+        for count in (3, 40):
+            await proxy.carry(HOST, many(count), answers=True)
+        assert len(proxy.carried(HOST)) == 40
+        seen = len(answers)
+        await until(lambda: len(answers) > seen + 50)
+        one.released.set()
+        assert (await held)[0] == 200
+        over.set()
+        await asyncio.gather(*visitors)
+    assert set(answers) == {200}
+    before = proxy.haproxy.pid
+    await proxy.stop(leave=True)
+    again = await stage.proxy()  # whose frame is the small one
+    assert (again.haproxy.pid, len(again.carried(HOST))) == (before, 40)
+
+
 async def test_an_instance_never_has_more_than_its_limit_and_the_rest_waits(stage):
     proxy, one, two = await stage.proxy(), await stage.upstream("a"), await stage.upstream("b")
     await proxy.carry(HOST, {"t1": one.server(2)}, answers=True)

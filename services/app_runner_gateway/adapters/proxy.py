@@ -208,7 +208,7 @@ class Proxy:
         known = self.servers.setdefault(backend, {}).get(name)
         if known is None:
             await self._enter(backend, name, server)
-        else:
+        elif known != server:
             at = f"{backend}/{self._slot(backend, name)}"
             if known.most != server.most:
                 await self._tell(f"set maxconn server {at} {server.most}")
@@ -220,10 +220,12 @@ class Proxy:
 
     async def _enter(self, backend: str, name: str, server: Server) -> None:
         """Give an instance a slot that nobody has."""
-        slots = (f"s{number}" for number in range(self.frame.slots))
-        slot = next((s for s in slots if f"{_SLOT}{backend}/{s}" not in self._map), None)
+        slot = self._free_slot(backend)
         if slot is None:
-            raise ProxyAway(f"all {self.frame.slots} slots of {backend} are in use")
+            self.frame = self.frame.deepened(backend)
+            await self._begin()
+            slot = self._free_slot(backend)
+            assert slot is not None
         at = f"{backend}/{slot}"
         for seen in read_stats(await self.haproxy.ask(f"show stat {backend} 4 -1"), {slot}):
             self._before[backend, slot] = seen
@@ -233,6 +235,10 @@ class Proxy:
         if backend.startswith(WEIGHTED):
             await self._tell(f"set server {at} weight {server.weight}")
         await self._tell(f"set server {at} state ready")
+
+    def _free_slot(self, backend: str) -> str | None:
+        slots = (f"s{number}" for number in range(self.frame.depth(backend)))
+        return next((s for s in slots if f"{_SLOT}{backend}/{s}" not in self._map), None)
 
     async def _remove(self, backend: str, name: str) -> None:
         """Its slot is free when its last request has ended."""

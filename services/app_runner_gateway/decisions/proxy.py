@@ -35,6 +35,9 @@ _BALANCE = {
     WEIGHTED: (*_EXPRESS, "  balance roundrobin"),
 }
 MOST_WEIGHT = 256
+MOST_TASKS = 1000
+"""How many tasks a service behind it may have: as many as an Application Load Balancer has targets in a group.
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -64,8 +67,8 @@ class Seen(msgspec.Struct, frozen=True):
 
 class Frame(msgspec.Struct, frozen=True):
     """What stands fast from start to start. Backends are made in advance, `backends` of them, so that a new service is
-    a line in a map and not another configuration; each has `slots` for instances. There are none for Express services
-    until there is such a service."""
+    a line in a map and not another configuration; each has `slots` for instances, or as many as `deep` says of it, that
+    once needed more. There are none for Express services until there is such a service."""
 
     host: str
     port: int
@@ -76,6 +79,15 @@ class Frame(msgspec.Struct, frozen=True):
     slots: int = 64
     express: int = 0
     weighted: int = 0
+    deep: dict[str, int] = {}
+
+    def depth(self, backend: str) -> int:
+        """How many slots a backend has."""
+        return max(self.slots, self.deep.get(backend, 0))
+
+    def deepened(self, backend: str) -> Frame:
+        """With twice as many slots for a backend."""
+        return msgspec.structs.replace(self, deep={**self.deep, backend: 2 * self.depth(backend)})
 
     def count(self, kind: str) -> int:
         """How many backends there are of a kind."""
@@ -90,12 +102,13 @@ class Frame(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, express=self.express * 2, weighted=self.weighted * 2)
 
     def widened(self, other: Frame) -> Frame:
-        """With as many backends of each kind as the other has, if those are more."""
+        """With as many backends of each kind, and slots for each, as the other has, if those are more."""
         return msgspec.structs.replace(
             self,
             backends=max(self.backends, other.backends),
             express=max(self.express, other.express),
             weighted=max(self.weighted, other.weighted),
+            deep={b: max(self.deep.get(b, 0), other.deep.get(b, 0)) for b in sorted({*self.deep, *other.deep})},
         )
 
 
@@ -139,7 +152,7 @@ def render(frame: Frame, slots: Mapping[str, Mapping[int, Server]]) -> str:
             name = f"{kind}{number}"
             taken = slots.get(name, {})
             lines += [f"backend {name}", *balance]
-            lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.slots)]
+            lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.depth(name))]
     return "\n".join(lines) + "\n"
 
 

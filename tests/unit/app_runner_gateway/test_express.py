@@ -155,6 +155,14 @@ def test_backends_for_express_services_are_there_once_one_is_wanted():
     assert "balance roundrobin" in weighed and "server s0 10.0.0.5:8080 maxconn 7 weight 13" in weighed
 
 
+def test_a_backend_that_needs_more_slots_gets_them_and_keeps_them():
+    frame = Frame("127.0.0.1", 8443, 2, 1000, 1.5, 2, 2)
+    deep = frame.deepened("b1").deepened("b1")
+    assert (deep.depth("b0"), deep.depth("b1")) == (2, 8)
+    assert frame.widened(deep) == deep.widened(frame) == deep
+    assert render(deep, {}).count("\n  server ") == 10
+
+
 def test_a_task_is_checked_and_waited_for_as_its_revision_says():
     plain = ExpressRevision(deployment="d1", port=80, health_check_path="/ping", created_at=1.0)
     own = replace(plain, check_port=81, interval_s=30.0, timeout_s=5.0, healthy=3, unhealthy=2, good_to=299)
