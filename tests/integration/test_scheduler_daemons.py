@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from services.shared.errors import AwsError
+from services.shared.state import Store
 from tests.builders.ecs import ACCOUNT, REGION
 from tests.builders.waiting import until
-from tests.fakes.agent import crashes, runs
+from tests.fakes.agent import crashes, hangs, runs
 from tests.integration.test_scheduler import ready, stage
 
 __all__ = ["stage"]
@@ -55,6 +57,12 @@ async def ended(client, arn, status="SUCCESSFUL"):
             await asyncio.sleep(0.01)
     assert shape["status"] == status, shape
     return shape
+
+
+def went_off(name: str, at: float) -> MetricAlarm:
+    return MetricAlarm(
+        account=ACCOUNT, region=REGION, name=name, request={}, configured_at=1.0, state="ALARM", state_changed_at=at
+    )
 
 
 async def tasks(client):
@@ -138,6 +146,89 @@ async def test_a_revision_that_fails_is_rolled_back(stage):
     assert [task["taskDefinitionArn"][-2:] for task in await tasks(client)] == [":1"]
 
 
+async def test_an_alarm_rolls_back_what_is_watched_for_its_bake_time(stage):
+    app, client = await ready(stage, agents=2)
+    arns = await providers(client, "mine")
+    made = await a_daemon(client, arns)
+    await ended(client, made["deploymentArn"])
+    second = await definition(client, command=["sleep", "9"])
+    watching = {"alarms": {"enable": True, "alarmNames": ["errors"]}, "bakeTimeInMinutes": 60}
+    updated = await client(
+        "UpdateDaemon", daemonArn=made["daemonArn"], daemonTaskDefinitionArn=second, capacityProviderArns=arns,
+        deploymentConfiguration=watching,
+    )  # fmt: skip
+    of_second = lambda: [t.id for t in app.world.tasks.records() if t.task_definition.endswith(":2")]  # noqa: E731
+    await until(lambda: {*of_second()} & {t for agent in stage.agents.values() for t in agent.running()})
+    assert len(of_second()) == 1
+    shape = await deployment(client, updated["deploymentArn"])
+    assert (shape["status"], shape["alarms"]["status"]) == ("IN_PROGRESS", "MONITORING")
+    assert shape["deploymentConfiguration"] == {"drainPercent": 25.0, **watching}
+    monitor = await Store.open(await stage.platform.bus("monitor"), (METRIC_ALARM,))
+    await monitor.put(METRIC_ALARM, went_off("errors", shape["startedAt"] + 1.0), "alarm.changed.v1")
+    shape = await ended(client, updated["deploymentArn"], "ROLLBACK_SUCCESSFUL")
+    assert shape["alarms"] == {"status": "TRIGGERED", "alarmNames": ["errors"], "triggeredAlarmNames": ["errors"]}
+    assert {task["taskDefinitionArn"][-2:] for task in await tasks(client)} == {":1"}
+
+
+async def test_a_node_whose_critical_daemon_has_failed_is_drained_until_it_is_well_again(stage):
+    app, client = await ready(stage, agents=2, backoff_base_s=0.05)
+    arns = await providers(client, "mine")
+    made = await a_daemon(client, arns)
+    await ended(client, made["deploymentArn"])
+    await client("CreateService", serviceName="web", taskDefinition="web", desiredCount=2, launchType="EC2")
+    await client.settled()
+    await client(
+        "RunTask", taskDefinition="web", count=2, placementStrategy=[{"type": "spread", "field": "instanceId"}]
+    )
+    await until(lambda: all(len(agent.running()) == 3 for agent in stage.agents.values()))
+    ill, other = stage.agents["n1"], stage.agents["n2"]
+    ill.behave = hangs
+
+    def of(agent, service):
+        return [t for t, s in app.world.tasks_on(agent.node.node) if t.service == service and t.id in agent.running()]
+
+    (watch,) = of(ill, "daemon.watch")
+    await ill.end(watch.id, exit_code=1)
+    await until(lambda: ill.running() == [] and len(of(other, "web")) == 2)
+    stopped = [t for t, _ in app.world.tasks_on("n1") if not t.service]
+    assert [(t.stop_code, "critical daemon" in t.stopped_reason) for t in stopped] == [("TerminationNotice", True)]
+    assert len(of(other, "")) == 1, "nobody stops what runs on a node that is well"
+    arn = (await client("ListContainerInstances", status="DRAINING"))["containerInstanceArns"]
+    (shown,) = (await client("DescribeContainerInstances", containerInstances=arn))["containerInstances"]
+    assert (shown["ec2InstanceId"], shown["statusReason"]) == (
+        "n1", "The node is drained until its critical daemon is well again: watch.")  # fmt: skip
+    refused = await client("StartTask", taskDefinition="web", containerInstances=arn)
+    assert [failure["reason"] for failure in refused["failures"]] == ["AGENT"]
+    ill.behave = runs
+    (hanging,) = [
+        t for t, s in app.world.tasks_on("n1") if t.desired_status == "RUNNING" and s.last_status == "PENDING"
+    ]
+    await ill.end(hanging.id, exit_code=1)
+    await until(lambda: len(of(ill, "daemon.watch")) == 1)
+    assert (await client("ListContainerInstances", status="DRAINING"))["containerInstanceArns"] == []
+    assert (await client("StartTask", taskDefinition="web", containerInstances=arn))["failures"] == []
+
+
+async def test_a_daemon_that_is_not_critical_takes_nothing_with_it_and_the_next_scheduler_knows_who_did(stage):
+    app, client = await ready(stage, agents=1)
+    arns = await providers(client, "mine")
+    made = await a_daemon(client, arns, critical=False)
+    await ended(client, made["deploymentArn"])
+    ran = (await client("RunTask", taskDefinition="web", launchType="EC2"))["tasks"][0]["taskArn"].rsplit("/", 1)[1]
+    agent = stage.agents["n1"]
+    await until(lambda: len(agent.running()) == 2)
+    agent.behave = hangs
+    (watch,) = {*agent.running()} - {ran}
+    await agent.end(watch, exit_code=1)
+    await until(lambda: len(agent.started) == 3)
+    assert agent.running() == [ran] and not app.world.draining(ACCOUNT, REGION, "default", "n1")
+    await client("UpdateDaemon", daemonArn=made["daemonArn"], capacityProviderArns=arns,
+                 daemonTaskDefinitionArn="watch:1", critical=True)  # fmt: skip
+    assert app.world.draining(ACCOUNT, REGION, "default", "n1")
+    await stage.kill(app)
+    assert (await stage.scheduler("s2")).world.draining(ACCOUNT, REGION, "default", "n1")
+
+
 async def test_a_daemon_that_is_deleted_takes_its_tasks_with_it(stage):
     _, client = await ready(stage, agents=2)
     arns = await providers(client, "mine")
@@ -210,8 +301,9 @@ async def test_a_daemon_that_shares_namespaces_shares_its_nodes(stage):
         ("CreateDaemon", {"capacityProviderArns": ["none"]}, "InvalidParameterException", "'none' was not found"),
         ("CreateDaemon", {"daemonTaskDefinitionArn": "gone"}, "ClientException", "does not exist"),
         ("CreateDaemon", {"daemonTaskDefinitionArn": f"{ARN}:task-definition/web:1"}, "ClientException", "invalid"),
-        ("CreateDaemon", {"critical": True}, "UnsupportedFeatureException", "critical"),
-        ("CreateDaemon", {"deploymentConfiguration": {"bakeTimeInMinutes": 3}}, "UnsupportedFeatureException", "bake"),
+        ("CreateDaemon", {"deploymentConfiguration": {"bakeTimeInMinutes": 1441}}, "InvalidParameterException", "1440"),
+        ("CreateDaemon", {"deploymentConfiguration": {"alarms": {"enable": True}}}, "InvalidParameterException",
+         "alarmNames"),
         ("UpdateDaemon", {"daemonArn": f"{ARN}:daemon/default/none"}, "DaemonNotFoundException", "not found"),
         ("UpdateDaemon", {"daemonArn": "none"}, "InvalidParameterException", "invalid"),
         ("DeleteDaemon", {"daemonArn": f"{ARN}:daemon/default/none"}, "DaemonNotFoundException", "not found"),

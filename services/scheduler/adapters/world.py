@@ -40,10 +40,11 @@ from contracts.records.scheduler import (
     TaskDefinition,
 )
 from contracts.subjects import HEARTBEATS
-from services.scheduler.decisions import life, membership, rollback
+from services.scheduler.adapters.impaired import Impaired
+from services.scheduler.decisions import life, managed_daemons, membership, rollback
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
-from services.scheduler.decisions.names import container_instance_id
+from services.scheduler.decisions.names import container_instance_id, daemon_name
 from services.scheduler.decisions.placement import Candidate, Holding, Ledger, candidate_of
 from services.scheduler.settings import SchedulerSettings
 from services.shared.bus import Bus
@@ -81,6 +82,7 @@ class World:
         self.discovery_services: Table[DiscoveryService]
         self.targets: Table[Target]
         self.managed: dict[str, ManagedNode] = {}
+        self.impaired = Impaired()
         self._agents: View
         self._monitor: View
         self._managed: View
@@ -126,6 +128,8 @@ class World:
         early, world._early = world._early or [], None
         for change in early:
             world._take_in(change)
+        for change in early:
+            world._judge(change)
         world._heartbeats = await bus.subscribe(HEARTBEATS, world._on_heartbeat)
         bus.on_reconnect(world.forgive)
         return world
@@ -157,8 +161,18 @@ class World:
             self._early.append(change)
             return
         self._take_in(change)
+        self._tell(change)
+        for node in self._judge(change):
+            self._touch(node)
+
+    def _tell(self, change: Change) -> None:
         for listener in self._listeners:
             listener(change)
+
+    def _touch(self, node: str) -> None:
+        """A node is not what it was, although its record is."""
+        entry = self.nodes.get(node)
+        self._tell(Change(NODE, (node,), entry, entry))
 
     def _take_in(self, change: Change) -> None:
         if change.kind is TASK:
@@ -206,6 +220,34 @@ class World:
         if change.old is None or change.old.record.session != change.new.record.session:
             self._heard[name] = self.clock()
 
+    def _judge(self, change: Change) -> list[str]:
+        """The nodes that a change has made well, or not: where a critical daemon's task fares otherwise now."""
+        if change.kind is SERVICE and daemon_name(change.key[3]) is not None:
+            account, region, cluster, daemon = change.key
+            on = {task.node for task, _ in self.tasks_of(*change.key)}
+            nodes = on | {*self.impaired.nodes_of(change.key[:3], daemon)}
+        elif change.kind in (TASK, TASK_STATUS):
+            task = self.tasks.record(*change.key) or (change.old.record if change.old is not None else None)
+            if not isinstance(task, Task) or daemon_name(task.service) is None:
+                return []
+            (account, region, cluster), daemon, nodes = change.key[:3], task.service, {task.node}
+        else:
+            return []
+        where = (account, region, cluster)
+        service = self.services.record(*where, daemon)
+        critical = service is not None and managed_daemons.is_critical(service)
+        return [
+            node
+            for node in sorted(nodes)
+            if self.impaired.set(where, node, daemon, critical and self._impairs((*where, daemon), node))
+        ]
+
+    def _impairs(self, daemon: Key, node: str) -> bool:
+        tasks = [each for each in self.tasks_of(*daemon) if each[0].node == node]
+        definition = self.definition_of(max((task for task, _ in tasks), key=lambda t: t.created_at)) if tasks else None
+        checked = definition is not None and life.has_health_check(definition.definition)
+        return managed_daemons.impairs(tasks, checked)
+
     def _settle(self, key: Key) -> None:
         """Hold or let go of what the task reserves, and count it as what it is now."""
         task, status = self.tasks.record(*key), self.statuses.record(*key)
@@ -244,9 +286,7 @@ class World:
         was_silent = not self.connected(name)
         self._heard[name] = self.clock()
         if was_silent:
-            entry = self.nodes.get(name)
-            for listener in self._listeners:
-                listener(Change(NODE, (name,), entry, entry))
+            self._touch(name)
 
     def forgive(self) -> None:
         """After a time in which nothing could be heard, nobody is silent yet."""
@@ -274,23 +314,31 @@ class World:
 
     # What is
 
-    def candidates(self, account: str, region: str, cluster: str) -> list[Candidate]:
-        """All nodes of a cluster, as placement sees them: with what the cluster's owner made of them."""
+    def candidates(self, account: str, region: str, cluster: str, *, impaired: bool = False) -> list[Candidate]:
+        """All nodes of a cluster, as placement sees them: with what the cluster's owner made of them. Those that are
+        not well take tasks too if `impaired` says so."""
         found = [self._candidate(entry.record, entry.sequence) for entry in self.nodes.entries()]
         strangers = self._strangers(account, region, cluster)
         if strangers:
             found = [node for node in found if node.name not in strangers]
+        ill = () if impaired else self.impaired.of(account, region, cluster)
+        if ill:
+            found = [replace(node, usable=False) if node.name in ill else node for node in found]
         changed = {i.node: i for i in self.instances.records(account, region, cluster)}
         if not changed:
             return found
         return [self._with(node, changed[node.name]) if node.name in changed else node for node in found]
 
-    def candidate(self, account: str, region: str, cluster: str, node: str) -> Candidate | None:
-        """A node as placement in a cluster sees it."""
+    def candidate(
+        self, account: str, region: str, cluster: str, node: str, *, impaired: bool = False
+    ) -> Candidate | None:
+        """A node as placement in a cluster sees it. `impaired`: as in `candidates`."""
         entry = self.nodes.get(node)
         if entry is None or not self.belongs(account, region, cluster, node):
             return None
         found = self._candidate(entry.record, entry.sequence)
+        if not impaired and self.impaired.by(account, region, cluster, node):
+            found = replace(found, usable=False)
         instance = self.instances.record(account, region, cluster, node)
         return found if instance is None else self._with(found, instance)
 
@@ -333,6 +381,8 @@ class World:
 
     def draining(self, account: str, region: str, cluster: str, node: str) -> bool:
         """Whether a cluster's tasks are to leave a node."""
+        if self.impaired.by(account, region, cluster, node):
+            return True
         instance = self.instances.record(account, region, cluster, node)
         if instance is not None and instance.status == "DRAINING":
             return True

@@ -15,7 +15,7 @@ from contracts.records.scheduler import CONTAINER_INSTANCE, TASK, Cluster, Conta
 from services.scheduler.adapters import World
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.shapes import instance_arn
-from services.scheduler.decisions import life, names
+from services.scheduler.decisions import life, managed_daemons, names
 from services.scheduler.decisions.attributes import MOST_ATTRIBUTES, check_attributes
 from services.scheduler.decisions.pages import page
 from services.scheduler.decisions.placement import Demand, facts_of
@@ -228,6 +228,7 @@ def instance_shape(world: World, cluster: Cluster, node: Node) -> ecs.ContainerI
             [gpu for gpu in node.gpus if gpu not in used.gpus],
         ),
         status="DRAINING" if world.draining(*where) else "ACTIVE",
+        status_reason=managed_daemons.impaired_reason(world.impaired.by(*where)) or None,
         agent_connected=world.connected(node.node),
         running_tasks_count=states.count("running"),
         pending_tasks_count=states.count("pending"),

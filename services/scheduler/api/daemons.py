@@ -14,11 +14,12 @@ from contracts.aws import ecs
 from contracts.records.scheduler import SERVICE, Rollout, Service
 from services.scheduler.api.base import wire
 from services.scheduler.api.daemon_definitions import DaemonDefinitions
-from services.scheduler.api.deployments import Deployments, _chosen
+from services.scheduler.api.deployments import Deployments, _alarms, _chosen
 from services.scheduler.decisions import managed_daemons, names, tags
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.names import DAEMON
 from services.scheduler.decisions.pages import page
+from services.scheduler.decisions.rollback import alarm_names, configuration_of
 from services.scheduler.decisions.rollouts import revision_id
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -42,10 +43,11 @@ class Daemons(DaemonDefinitions, Deployments):
         )
         definition = self._daemon_runnable(context, request.daemon_task_definition_arn)
         now = self.world.clock()
+        alarmed = self.world.alarmed(context.account, context.region, given)
         if request.client_token is not None:
             given["clientToken"] = request.client_token
         key = (cluster.account, cluster.region, cluster.name, f"{DAEMON}{request.daemon_name}")
-        deployments = rules.begun(given, definition, names.new_deployment_id(), now)
+        deployments = rules.begun(given, definition, names.new_deployment_id(), now, alarmed=alarmed)
         fresh = rules.fresh(key, given, deployments, context.principal_arn, tags.read(request.tags), now)
 
         def change(old: Service | None) -> Service:
@@ -88,7 +90,8 @@ class Daemons(DaemonDefinitions, Deployments):
                 raise AwsError(*_NOT_FOUND)
             if old.status != "ACTIVE":
                 raise AwsError(*_NOT_ACTIVE)
-            return rules.updated(old, given, definition, True, deployment_id, now)
+            alarmed = self.world.alarmed(context.account, context.region, given)
+            return rules.updated(old, given, definition, True, deployment_id, now, alarmed=alarmed)
 
         key = (context.account, context.region, cluster, name)
         daemon = await self.world.store.update(SERVICE, key, change, "service.updated.v1")
@@ -242,9 +245,8 @@ class Daemons(DaemonDefinitions, Deployments):
             circuit_breaker=ecs.DaemonCircuitBreaker(
                 failure_count=breaker.failure_count, status=breaker.status, threshold=breaker.threshold
             ),
-            deployment_configuration=ecs.DaemonDeploymentConfiguration(
-                drain_percent=daemon.request.get("drainPercent"), bake_time_in_minutes=0
-            ),
+            alarms=msgspec.convert(msgspec.to_builtins(_alarms(daemon, rollout)), ecs.DaemonDeploymentAlarms),
+            deployment_configuration=_configuration(daemon),
             created_at=summary.created_at,
             started_at=summary.started_at,
             stopped_at=summary.stopped_at,
@@ -279,14 +281,13 @@ class Daemons(DaemonDefinitions, Deployments):
     def _daemon_revision(self, daemon: Service, rollout: Rollout) -> ecs.DaemonRevision:
         where = (daemon.account, daemon.region)
         family, _, number = rollout.deployment.task_definition.rpartition(":")
-        settings = {"propagateTags": "NONE", "enableECSManagedTags": False, "enableExecuteCommand": False}
-        shape = msgspec.convert({**settings, **rollout.deployment.daemon}, ecs.DaemonRevision)
+        settings = dict.fromkeys(("enableECSManagedTags", "enableExecuteCommand", "critical"), False)
+        shape = msgspec.convert({"propagateTags": "NONE", **settings, **rollout.deployment.daemon}, ecs.DaemonRevision)
         shape.daemon_revision_arn = _arn(daemon, "daemon-revision", rollout.id)
         shape.cluster_arn = names.arn(*where, "cluster", daemon.cluster)
         shape.daemon_arn = _arn(daemon, "daemon")
         shape.daemon_task_definition_arn = names.task_definition_arn(*where, family, int(number))
         shape.created_at = rollout.created_at
-        shape.critical = False
         shape.container_images = [
             ecs.DaemonContainerImage(
                 container_name=image.container_name, image=image.image, image_digest=image.image_digest
@@ -299,6 +300,16 @@ class Daemons(DaemonDefinitions, Deployments):
 def _arn(daemon: Service, kind: str, deployment: str = "") -> str:
     path = [daemon.cluster, names.daemon_name(daemon.name) or "", *([revision_id(deployment)] if deployment else [])]
     return names.arn(daemon.account, daemon.region, kind, *path)
+
+
+def _configuration(daemon: Service) -> ecs.DaemonDeploymentConfiguration:
+    given = configuration_of(daemon)
+    shape = ecs.DaemonDeploymentConfiguration(
+        drain_percent=daemon.request.get("drainPercent"), bake_time_in_minutes=given.get("bakeTimeInMinutes", 0)
+    )
+    if given.get("alarms"):
+        shape.alarms = ecs.DaemonAlarmConfiguration(alarm_names=alarm_names(daemon.request), enable=True)
+    return shape
 
 
 def _provider_arn(daemon: Service, name: str) -> str:

@@ -1,6 +1,7 @@
-"""The instance controller: gives up the tasks on nodes that were taken out of their cluster.
+"""The instance controller: gives up the tasks on nodes that were taken out of their cluster, and stops those of no
+service on nodes that are not well without a critical daemon (a service's own are replaced elsewhere).
 
-Nobody hears of them any more if the node is an external one; a node of the platform's own stops them.
+Of the former nobody hears any more if the node is an external one; a node of the platform's own stops them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from contracts.records.agent import NODE
 from contracts.records.identity import MANAGED_NODE
 from contracts.records.scheduler import CONTAINER_INSTANCE, TASK, Task
 from services.scheduler.controllers.looking import Looking
-from services.scheduler.decisions import life
+from services.scheduler.decisions import life, managed_daemons
 from services.scheduler.handlers import stop_task
 from services.shared.state import Change
 
@@ -29,7 +30,7 @@ class InstanceController(Looking):
         return self._world.deregistered(task.account, task.region, task.cluster, task.node)
 
     async def look(self) -> float | None:
-        """Give up what is on the nodes that were taken out."""
+        """Give up what is on the nodes that were taken out, stop what is alone on those that are not well."""
         world = self._world
         named = {i.node for i in world.instances.records() if i.status == "INACTIVE"}
         named |= {m.node for m in world.managed.values() if m.status != "ACTIVE"}
@@ -37,4 +38,10 @@ class InstanceController(Looking):
             for task, status in world.tasks_on(node):
                 if self._out(task) and not life.over(task, status):
                     await stop_task(world, TASK.key_of(task), code="TerminationNotice", reason=REASON, lost=True)
+        for (account, region, cluster), node in world.impaired.everywhere():
+            reason = managed_daemons.impaired_reason(world.impaired.by(account, region, cluster, node))
+            for task, _ in world.tasks_on(node):
+                own = (task.account, task.region, task.cluster) == (account, region, cluster)
+                if own and not task.service and task.desired_status == "RUNNING":
+                    await stop_task(world, TASK.key_of(task), code="TerminationNotice", reason=reason)
         return None

@@ -211,7 +211,9 @@ class ServiceController:
         if is_external(service):
             return task_sets.decide(service, members, now, world.backoff)
         if is_daemon(service):
-            return daemons.decide(service, members, self._daemon_nodes(service), now, world.backoff)
+            return daemons.decide(
+                service, members, self._daemon_nodes(service), now, world.backoff, world.triggered(service)
+            )
         alarms = world.triggered(service)
         if service.deployments and goes_by_stages(service.deployments[0]):
             return shifting.decide(service, members, now, world.backoff, alarms)
@@ -252,7 +254,7 @@ class ServiceController:
         plans = [plan for c in capacities if (plan := self._task_plan(service, deployment, c)) is not None]
         demands = [(plan, plan.demand()) for plan in plans]
         found: dict[str, TaskPlan] = {}
-        for node in self._world.candidates(service.account, service.region, service.cluster):
+        for node in self._world.candidates(service.account, service.region, service.cluster, impaired=True):
             usage = self._world.ledger.usage(node.name)
             for plan, demand in sorted(demands, key=lambda each, node=node: each[1].kind != node.kind):  # type: ignore[misc]
                 if (refuses(node, demand, usage) or "RESOURCE").startswith("RESOURCE"):

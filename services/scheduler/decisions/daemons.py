@@ -17,9 +17,15 @@ from services.scheduler.decisions.rollout import Plan, Stop, bounds, drain, once
 
 
 def decide(
-    service: Service, members: Sequence[Member], nodes: Collection[str], now: float, rules: BackoffRules
+    service: Service,
+    members: Sequence[Member],
+    nodes: Collection[str],
+    now: float,
+    rules: BackoffRules,
+    alarms: tuple[str, ...] = (),
 ) -> Plan:
-    """The next step. `nodes` are those that are to have a task, whether they have the room or not."""
+    """The next step. `nodes` are those that are to have a task, whether they have the room or not; `alarms` went off
+    since its deployment began."""
     if service.status != "ACTIVE":
         return drain(service, members)
     primary = service.deployments[0]
@@ -30,18 +36,22 @@ def decide(
     outdated = [m for m in alive if m.deployment != primary.id and m not in superfluous and m not in sick]
     stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
     stops += [Stop(m.id, messages.scaling(m.deployment)) for m in superfluous if m not in sick]
-    stops += _make_way(service, alive, outdated, len(nodes), now)
+    baked_at = _baked_at(service, alive, now)
+    if baked_at is None:
+        stops += _make_way(service, alive, outdated, len(nodes), now)
     history = backoff.history([m for m in members if m.deployment == primary.id], now, rules)
-    why = rollback.failure(service, history, (), now)
+    why = rollback.failure(service, history, alarms, now)
     if why is not None:
         deployments, said = rollback.given_up(service, why, now)
-        return Plan(deployments, "ACTIVE", False, messages=tuple(said), desired=len(nodes))
+        sick_ones = tuple(Stop(m.id, UNHEALTHY_REASON) for m in sick)
+        return Plan(deployments, "ACTIVE", False, sick_ones, messages=tuple(said), desired=len(nodes))
     not_before = backoff.not_before(history, len(nodes), rules)
     # A node is free when nothing of the service is there any more, not even a task that is just stopping.
     taken = {m.node for m in members if m.state != "stopped"}
     free = [] if primary.rollout_state == "FAILED" else sorted(set(nodes) - taken)
     waiting = bool(free) and now < not_before
     done = len(alive) == len(nodes) and not stops and all(m.healthy and m.deployment == primary.id for m in alive)
+    done = done and baked_at is None
     told = [messages.unhealthy(service.name, m.id) for m in sick]
     if backoff.rounds(history, len(nodes)) >= rules.told_after:
         told += once(service, messages.inconsistent(service.name))
@@ -53,7 +63,8 @@ def decide(
         told.append(messages.completed(service.name, primary.id))
     if done and not service.steady:
         told.append(messages.steady(service.name))
-    wakes = [at for at in (not_before if waiting else None, heal_at, proven_at, history.settles_at) if at is not None]
+    times = (not_before if waiting else None, heal_at, proven_at, history.settles_at, baked_at)
+    wakes = [at for at in times if at is not None]
     return Plan(
         deployments=deployments,
         status="ACTIVE",
@@ -65,6 +76,19 @@ def decide(
         nodes=() if waiting else tuple(free),
         desired=len(nodes),
     )
+
+
+def _baked_at(service: Service, alive: Sequence[Member], now: float) -> float | None:
+    """Until when what was started last is watched before the next tasks are replaced, and before the deployment is
+    complete; None when it is not. What comes back from a deployment that has failed is not watched."""
+    primary, *others = service.deployments
+    configuration = rollback.configuration_of(service)
+    watched = "drainPercent" in service.request or rollback.watched(service)
+    bake_s = 60.0 * (configuration.get("bakeTimeInMinutes") or 0) if watched else 0.0
+    started = [m.started_at for m in alive if m.deployment == primary.id and m.started_at is not None]
+    over = primary.rollout_state != "IN_PROGRESS" or any(d.rollout_state == "FAILED" for d in others)
+    until = max(started, default=now - bake_s) + bake_s
+    return None if over or until <= now else until
 
 
 def _proven(

@@ -7,14 +7,15 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-daemons.html
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from contracts.aws import ecs
-from contracts.records.scheduler import Service
-from services.scheduler.decisions import names
+from contracts.records.agent import TaskStatus
+from contracts.records.scheduler import Service, Task
+from services.scheduler.decisions import life, names
 from services.scheduler.decisions import services as rules
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS, MOST_ITEMS, not_found
 from services.scheduler.decisions.names import DAEMON
@@ -31,27 +32,30 @@ def given(request: Mapping[str, Any], providers: Container[str]) -> dict[str, An
     """What CreateDaemon or UpdateDaemon (wire form) says, as a service's request. `providers`: those there are. Raises
     AwsError."""
     configuration = request.get("deploymentConfiguration") or {}
-    if (configuration.get("alarms") or {}).get("enable"):
-        raise _unsupported("deployment alarms of daemons")
-    if configuration.get("bakeTimeInMinutes"):
-        raise _unsupported("bake times of daemons")
-    if request.get("critical"):
-        raise _unsupported("critical daemons: a node is not drained when its daemon fails, set critical to false")
     settings = {name: request[name] for name in _SETTINGS if name in request}
-    return {
+    made = {
         "schedulingStrategy": "DAEMON",
         "desiredCount": 0,
         "capacityProviderStrategy": [
             {"capacityProvider": name, "weight": 1}
             for name in _providers(request.get("capacityProviderArns") or (), providers)
         ],
-        "deploymentConfiguration": rules.completed(_BREAKER, daemon=True),
+        "deploymentConfiguration": rules.completed({**_BREAKER, **_watching(configuration)}, daemon=True),
         "drainPercent": configuration.get("drainPercent", DRAIN_PERCENT),
         "propagateTags": "SERVICE" if settings.get("propagateTags") == "DAEMON" else "NONE",
         "enableECSManagedTags": settings.get("enableECSManagedTags", False),
         "enableExecuteCommand": settings.get("enableExecuteCommand", False),
-        "daemon": settings,
+        "daemon": {**settings, "critical": request.get("critical", True)},
     }
+    rules.check({k: made[k] for k in ("schedulingStrategy", "deploymentConfiguration")})
+    return made
+
+
+def _watching(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """How long each step of a deployment is watched, and by which alarms: one that goes off always rolls it back."""
+    alarms = configuration.get("alarms") or {}
+    told = {"alarms": {**alarms, "rollback": True}} if alarms.get("enable") else {}
+    return {"bakeTimeInMinutes": configuration.get("bakeTimeInMinutes") or 0, **told}
 
 
 def _providers(arns: Sequence[str], known: Container[str]) -> list[str]:
@@ -75,6 +79,41 @@ def providers_of(service: Service) -> list[str]:
 
 def _unsupported(noun: str) -> AwsError:
     return AwsError("UnsupportedFeatureException", f"Roadstead does not support {noun}.")
+
+
+def is_critical(service: Service) -> bool:
+    """Whether it is a daemon that nodes are not well without."""
+    return service.status == "ACTIVE" and bool(service.request.get("daemon", {}).get("critical"))
+
+
+def impairs(tasks: Iterable[tuple[Task, TaskStatus | None]], checked: bool) -> bool:
+    """Whether a critical daemon's tasks on a node tell that the node is not well: the latest of which something is
+    known has failed, was stopped or is ill. Not known is what becomes of one that is not up yet (`checked`: not healthy
+    yet), and what the scheduler stops in an update is no failure.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-daemons-auto-repair.html
+    """
+    for task, status in sorted(tasks, key=lambda each: each[0].created_at, reverse=True):
+        state = life.counts_as(task, status)
+        if state in ("stopping", "stopped"):
+            return not _replaced(task)
+        if state == "running" and status is not None:
+            if status.health_status == "UNHEALTHY":
+                return True
+            if status.health_status == "HEALTHY" or not checked:
+                return False
+    return False
+
+
+def impaired_reason(daemons: Iterable[str]) -> str:
+    """What is told of a node, and of what has to leave it, without these daemons (names of records); empty for none."""
+    found = ", ".join(sorted(names.daemon_name(each) or each for each in daemons))
+    return f"The node is drained until its critical daemon is well again: {found}." if found else ""
+
+
+def _replaced(task: Task) -> bool:
+    ill = (task.stopped_reason or "").startswith(life.UNHEALTHY_REASON)
+    return task.lost_at is not None or (task.stop_code == "ServiceSchedulerInitiated" and not ill)
 
 
 def status(service: Service) -> str:

@@ -125,8 +125,6 @@ def _check_deployment(configuration: Mapping[str, Any], *, daemon: bool = False)
     if alarms.get("enable") and not alarms.get("alarmNames"):
         raise invalid("deploymentConfiguration.alarms: alarmNames must name at least one alarm.")
     _check_early(configuration, minimum, daemon=daemon)
-    if daemon and alarms.get("enable"):
-        raise _unsupported("alarms of deployments of DAEMON services")
     stages.check(configuration, daemon=daemon)
 
 

@@ -15,7 +15,7 @@ from contracts.records.scheduler import CLUSTER, TASK, TASK_DEFINITION, Cluster,
 from services.scheduler.adapters import World
 from services.scheduler.decisions.capacity import Capacity
 from services.scheduler.decisions.expressions import Placing, read
-from services.scheduler.decisions.names import DEFAULT_CLUSTER, new_id
+from services.scheduler.decisions.names import DEFAULT_CLUSTER, daemon_name, new_id
 from services.scheduler.decisions.placement import Demand, Refusal, attributes_of, free_gpus, refuses
 from services.scheduler.decisions.query import parse
 from services.scheduler.decisions.ranking import Batch
@@ -94,7 +94,8 @@ def place_tasks(world: World, plan: TaskPlan, ids: Sequence[str]) -> tuple[list[
 
 async def start_on(world: World, plan: TaskPlan, node: str, task_id: str, fence: Fence | None = None) -> Task | str:
     """Start one task on this very node (StartTask), or the reason why it can't be there. `fence`: as in start_tasks."""
-    found = world.candidate(*CLUSTER.key_of(plan.cluster), node)
+    # What makes a node well again is not kept from it because it is not.
+    found = world.candidate(*CLUSTER.key_of(plan.cluster), node, impaired=daemon_name(plan.service) is not None)
     if found is None:
         return "MISSING"
     demand = plan.demand()

@@ -1,8 +1,12 @@
 """What the controller of a DAEMON does next."""
 
+import pytest
+
 from services.scheduler.decisions.backoff import BackoffRules, Member
 from services.scheduler.decisions.daemons import decide
-from tests.builders.ecs import deployment, service
+from services.scheduler.decisions.life import UNHEALTHY_REASON
+from services.scheduler.decisions.managed_daemons import impairs
+from tests.builders.ecs import deployment, service, status, task
 
 RULES = BackoffRules()
 
@@ -44,6 +48,64 @@ def test_an_update_stops_as_many_as_may_be_missing():
 def test_when_all_nodes_have_one_that_is_healthy_it_is_steady():
     plan = decide(daemon(), [member("a", "n1")], ["n1"], 100.0, RULES)
     assert (plan.steady, plan.deployments[0].rollout_state) == (True, "COMPLETED")
+
+
+def managed(*deployments, bake=10, **members):
+    request = {"schedulingStrategy": "DAEMON", "drainPercent": 50.0}
+    configuration = {"bakeTimeInMinutes": bake, **members.pop("configuration", {})}
+    return service(0, *deployments, minimum=0, maximum=100, request=request, configuration=configuration, **members)
+
+
+def test_each_step_of_an_update_is_watched_before_the_next_one():
+    new, old = deployment("d2"), deployment("d1", status="ACTIVE", rollout_state="COMPLETED")
+    first = [member("a", "n1", "d2", started_at=100.0), member("b", "n2")]
+    plan = decide(managed(new, old), first, ["n1", "n2"], 699.0, RULES)
+    assert (plan.stops, plan.wake_at) == ((), 700.0)
+    assert [s.task for s in decide(managed(new, old), first, ["n1", "n2"], 700.0, RULES).stops] == ["b"]
+    last = [first[0], member("c", "n2", "d2", started_at=710.0)]
+    plan = decide(managed(new, old), last, ["n1", "n2"], 1300.0, RULES)
+    assert (plan.steady, plan.deployments[0].rollout_state, plan.wake_at) == (False, "IN_PROGRESS", 1310.0)
+    assert decide(managed(new, old), last, ["n1", "n2"], 1310.0, RULES).deployments[0].rollout_state == "COMPLETED"
+
+
+def test_an_alarm_brings_the_revision_before_back_and_that_is_not_watched():
+    alarms = {"enable": True, "rollback": True, "alarmNames": ["errors"]}
+    new, old = deployment("d2"), deployment("d1", status="ACTIVE", rollout_state="COMPLETED")
+    members = [member("a", "n1", "d2", started_at=100.0), member("b", "n2")]
+    daemon = managed(new, old, configuration={"alarms": alarms})
+    back = decide(daemon, members, ["n1", "n2"], 101.0, RULES, ("errors",)).deployments
+    assert [(d.id, d.status) for d in back] == [("d1", "PRIMARY"), ("d2", "ACTIVE")]
+    then = decide(managed(*back), [*members[1:], member("c", "n1", started_at=102.0)], ["n1", "n2"], 103.0, RULES)
+    assert then.deployments[0].rollout_state == "COMPLETED"
+
+
+def told(last="RUNNING", health="UNKNOWN", at=1.0, **members):
+    made = task(f"t{at}", created_at=at, **members)
+    return made, status(made, last, health_status=health)
+
+
+BY_SCHEDULER = {"desired_status": "STOPPED", "stop_code": "ServiceSchedulerInitiated"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "checked", "impaired"),
+    [
+        ([], False, False),
+        ([told()], False, False),
+        ([told("STOPPED")], False, True),
+        ([told("STOPPED"), told("PENDING", at=2.0)], False, True),
+        ([told("STOPPED"), told(at=2.0)], False, False),
+        ([told("STOPPED"), told(at=2.0)], True, True),
+        ([told("STOPPED"), told(health="HEALTHY", at=2.0)], True, False),
+        ([told(health="UNHEALTHY")], True, True),
+        ([told(), told("STOPPED", at=2.0, desired_status="STOPPED", stop_code="UserInitiated")], False, True),
+        ([told(), told("STOPPED", at=2.0, stopped_reason="scaled", **BY_SCHEDULER)], False, False),
+        ([told(), told("STOPPED", at=2.0, stopped_reason=UNHEALTHY_REASON, **BY_SCHEDULER)], False, True),
+        ([told(at=2.0, lost_at=3.0)], False, False),
+    ],
+)
+def test_what_the_tasks_of_a_critical_daemon_say_of_their_node(tasks, checked, impaired):
+    assert impairs(tasks, checked) == impaired
 
 
 def test_a_daemon_that_is_deleted_drains():
