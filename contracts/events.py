@@ -16,6 +16,7 @@ from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, 
 from contracts.records.events import WEBHOOK
 from contracts.records.identity import ACCESS_KEY, ACTIVATION, MANAGED_NODE, PARAMETER, POLICY, ROLE, SECRET
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
+from contracts.records.network import SECURITY_GROUP
 from contracts.records.registry import (
     BACKFILL,
     BACKFILL_RESULT,
@@ -228,6 +229,14 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     ),
     AUTO_SCALING: ("auto_scaling.created.v1", "auto_scaling.deleted.v1", "auto_scaling.tagged.v1"),
     SCALING_DEFAULT: ("scaling_default.changed.v1",),
+    SECURITY_GROUP: (
+        "security_group.created.v1",
+        "security_group.authorized.v1",
+        "security_group.revoked.v1",
+        "security_group.modified.v1",
+        "security_group.tagged.v1",
+        "security_group.deleted.v1",
+    ),
     WEBHOOK: ("webhook.created.v1", "webhook.deleted.v1"),
     INGRESS: ("ingress.changed.v1",),
     TARGET: ("target.healthy.v1", "target.unhealthy.v1", "target.drained.v1", "target.removed.v1"),

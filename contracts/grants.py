@@ -13,6 +13,7 @@ from contracts.records.app_runner_gateway import INGRESS, TARGET
 from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE
 from contracts.records.identity import ACCESS_KEY, MANAGED_NODE, POLICY, ROLE
 from contracts.records.monitor import METRIC_ALARM
+from contracts.records.network import SECURITY_GROUP
 from contracts.records.registry import IMAGE, IMAGE_TAG
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, TASK_DEFINITION
@@ -55,6 +56,7 @@ USERS = (
     "autoscaler",
     "app_runner_gateway",
     "events",
+    "network",
     "edge",
 )
 
@@ -69,8 +71,9 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
         DISCOVERY_SERVICE,
         INGRESS,
         TARGET,
+        SECURITY_GROUP,
     ),
-    "agent": (TASK, TASK_DEFINITION, TARGET),
+    "agent": (TASK, TASK_DEFINITION, TARGET, SECURITY_GROUP),
     "registry": (
         ACCESS_KEY,
         TASK,
@@ -87,6 +90,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
     "scanner": (IMAGE,),
     "autoscaler": (ACCESS_KEY, SERVICE, METRIC_ALARM),
     "app_runner_gateway": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, IMAGE_TAG),
+    "network": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, NODE),
     "edge": (ACCESS_KEY, MANAGED_NODE, CONTAINER_INSTANCE),
 }
 """Whose entities a service may read, beside its own."""

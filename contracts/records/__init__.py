@@ -9,6 +9,7 @@ from contracts.records import (
     events,
     identity,
     monitor,
+    network,
     registry,
     scanner,
     scheduler,
@@ -25,4 +26,5 @@ KINDS: tuple[Kind, ...] = (
     *autoscaler.KINDS,
     *app_runner_gateway.KINDS,
     *events.KINDS,
+    *network.KINDS,
 )

@@ -9,8 +9,9 @@ class Node(msgspec.Struct, kw_only=True, frozen=True):
     """A machine (or a zone of a laptop) that runs tasks.
 
     cpu_units (1024 = one core) and memory_mib are what tasks may reserve. `session` is new at each start of the
-    agent. `draining` nodes get no new tasks. `gpus` are the ids of its GPUs, each one container's alone. Liveness is
-    not stored: it is the heartbeat (subjects.heartbeat).
+    agent. `draining` nodes get no new tasks. `gpus` are the ids of its GPUs, each one container's alone. `subnet` is
+    the IPv4 network that its tasks have their addresses of. Liveness is not stored: it is the heartbeat
+    (subjects.heartbeat).
     """
 
     node: str
@@ -28,6 +29,7 @@ class Node(msgspec.Struct, kw_only=True, frozen=True):
     agent_version: str = ""
     draining: bool = False
     gpus: list[str] = []
+    subnet: str = ""
 
 
 class NetworkBinding(msgspec.Struct, kw_only=True, frozen=True):
@@ -62,13 +64,15 @@ class ContainerStatus(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class NetworkInterface(msgspec.Struct, kw_only=True, frozen=True):
-    """The task's own address (awsvpc and bridge)."""
+    """The task's own address (awsvpc and bridge). `groups` are the security groups that are in force on it; None on a
+    status of an agent that knew nothing of them."""
 
     private_ipv4: str
     mac_address: str = ""
     subnet_cidr: str = ""
     attachment_id: str = ""
     eni_id: str = ""
+    groups: list[str] | None = None
 
 
 class TaskStatus(msgspec.Struct, kw_only=True, frozen=True):

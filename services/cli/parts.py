@@ -29,6 +29,8 @@ from services.identity.app import IdentityApp
 from services.identity.settings import IdentitySettings
 from services.monitor.app import MonitorApp
 from services.monitor.settings import MonitorSettings
+from services.network.app import NetworkApp
+from services.network.settings import NetworkSettings
 from services.registry.app import RegistryApp
 from services.registry.settings import RegistrySettings
 from services.scanner.app import ScannerApp
@@ -53,6 +55,7 @@ __all__ = [
     "events",
     "identity",
     "monitor",
+    "network",
     "purge",
     "registry",
     "scanner",
@@ -101,6 +104,11 @@ def autoscaler(host: Host, settings: PlatformSettings) -> App:
 def events(host: Host, settings: PlatformSettings) -> App:
     """Webhooks."""
     return EventsApp(host, load(EventsSettings, "ROADSTEAD_EVENTS_"))
+
+
+def network(host: Host, settings: PlatformSettings) -> App:
+    """Security groups, and what else of EC2's API tells of the tasks' network."""
+    return NetworkApp(host, load(NetworkSettings, "ROADSTEAD_NETWORK_"))
 
 
 def app_runner_gateway(host: Host, settings: PlatformSettings) -> AppRunnerGatewayApp:

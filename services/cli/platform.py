@@ -95,6 +95,7 @@ class Platform:
             self._start(parts.scheduler(await self._host("scheduler"), self._settings)),
             self._start(parts.autoscaler(await self._host("autoscaler"), self._settings)),
             self._start(parts.events(await self._host("events"), self._settings)),
+            self._start(parts.network(await self._host("network"), self._settings)),
             *[self._start_agent(parts, zone, runtime) for zone in range(self._settings.zones)],
         )
         gateway = parts.app_runner_gateway(await self._host("app_runner_gateway"), self._settings)

@@ -9,6 +9,7 @@ OWNERS = {
     "apprunner": "app_runner_gateway",
     "application_autoscaling": "autoscaler",
     "cloudwatch": "monitor",
+    "ec2": "network",
     "ecr": "registry",
     "ecs": "scheduler",
     "eks": "kubernetes",

@@ -183,6 +183,10 @@ class Bus:
         """Call `listener` each time the connection is back: views resume from it."""
         self._listeners.append(listener)
 
+    def forget_listener(self, listener: Callable[[], None]) -> None:
+        """No longer call it."""
+        self._listeners.remove(listener)
+
     async def _on_error(self, error: Exception) -> None:
         log.debug("bus.error", service=self.service, error=str(error) or type(error).__name__)
 

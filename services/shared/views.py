@@ -264,6 +264,7 @@ class Follower:
         self._task = self._bus.spawn(self._watch(), f"view.{self._filter}")
 
     async def stop(self) -> None:
+        self._bus.forget_listener(self._wake.set)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._drop()

@@ -34,6 +34,7 @@ SERVICES = {
     "scanner",
     "autoscaler",
     "events",
+    "network",
     "app_runner_gateway",
     "edge",
     *AGENTS,

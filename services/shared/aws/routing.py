@@ -11,7 +11,9 @@ import msgspec
 from contracts.aws.model import ApiIndex
 from services.shared.aws.http import AwsHttpRequest
 
-JSON, QUERY, REST_JSON, CBOR = "json", "query", "rest-json", "smithy-rpc-v2-cbor"
+JSON, QUERY, REST_JSON, CBOR, EC2 = "json", "query", "rest-json", "smithy-rpc-v2-cbor", "ec2"
+FORMS = (QUERY, EC2)
+"""Protocols whose input is a form and whose output is XML."""
 _CBOR_PATH = re.compile(r"/service/([^/]+)/operation/([^/]+)\Z")
 _SCOPE = re.compile(r"Credential=[^/,]+/\d*/[^/,]*/([^/,]+)/aws4_request")
 
@@ -19,7 +21,7 @@ _SCOPE = re.compile(r"Credential=[^/,]+/\d*/[^/,]*/([^/,]+)/aws4_request")
 class Route(msgspec.Struct, frozen=True):
     """Where a request goes. `operation` is empty if the API has none such; `asked` is what was asked for.
 
-    `params` are what routing had to read anyway: a form's fields (query) or the path's labels (rest-json).
+    `params` are what routing had to read anyway: a form's fields (query, ec2) or the path's labels (rest-json).
     """
 
     api: ApiIndex
@@ -61,7 +63,7 @@ class Router:
         self._rest: dict[str, tuple[ApiIndex, RestRoutes]] = {}
         self._unsigned = {name: api.signing_name for api in apis for name in api.unsigned}
         for api in apis:
-            if QUERY in api.protocols:
+            if any(form in api.protocols for form in FORMS):
                 self._query.setdefault(api.signing_name, []).append(api)
             if api.routes:
                 self._rest[api.signing_name] = (api, RestRoutes(api.routes))
@@ -97,7 +99,8 @@ class Router:
         version = fields.get("Version", "")
         for api in self._query.get(scope, ()):
             if version in ("", api.api_version):
-                return Route(api, action if action in api.operations else "", action, QUERY, fields)
+                protocol = EC2 if EC2 in api.protocols else QUERY
+                return Route(api, action if action in api.operations else "", action, protocol, fields)
         return None
 
 

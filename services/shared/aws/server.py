@@ -188,8 +188,10 @@ class AwsServer:
     def _find(self, route: Route, api: Api) -> tuple[Operation, OperationMethod]:
         if not route.operation:
             raise UnknownOperation(f"Could not find operation {route.asked} for version {api.api_version}.")
-        operation = api.operations[route.operation]
+        operation = api.operations.get(route.operation)
         method = self._methods.get((api.name, route.operation))
+        if operation is None:
+            raise NotImplementedYet(api.service_id, route.operation)
         if operation.unsupported:
             raise NotImplementedYet(api.service_id, operation.name, f"it is an {operation.unsupported}")
         if method is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from services.shared.aws.routing import QUERY
+from services.shared.aws.routing import EC2, FORMS
 from services.shared.errors import ValidationFailure
 
 
@@ -28,6 +28,7 @@ STYLES = {
     "apprunner": Style("InvalidRequestException", "InternalServiceErrorException"),
     "application_autoscaling": Style("ValidationException", "InternalServiceException"),
     "cloudwatch": Style("ValidationError", "InternalServiceFault"),
+    "ec2": Style("InvalidParameterValue", "InternalError", "Unavailable"),
     "ecr": Style("InvalidParameterException", "ServerException"),
     "ecs": Style("InvalidParameterException", "ServerException"),
     "eks": Style("InvalidParameterException", "ServerException", "ServiceUnavailableException"),
@@ -62,6 +63,15 @@ QUERY_CODES = {
     "ThrottlingException": ("Throttling", 400),
 }
 
+#: What EC2 calls some of them: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+EC2_CODES = {**QUERY_CODES, "AccessDeniedException": ("UnauthorizedOperation", 403)}
+EC2_AUTHENTICATION = {"unknown-key": ("AuthFailure", 401), "bad-token": ("AuthFailure", 401)}
+
+
+def common_codes(protocol: str) -> dict[str, tuple[str, int]]:
+    """What a protocol calls the errors that are common to all APIs; those that are not named keep their names."""
+    return (EC2_CODES if protocol == EC2 else QUERY_CODES) if protocol in FORMS else {}
+
 
 def style_of(api: str) -> Style:
     """The style of an API by its module's name."""
@@ -71,8 +81,8 @@ def style_of(api: str) -> Style:
 def authentication_code(kind: str, protocol: str) -> tuple[str, int]:
     """Code and status of a failed authentication."""
     json_form, query_form = AUTHENTICATION[kind]
-    if protocol == QUERY:
-        return query_form
+    if protocol in FORMS:
+        return EC2_AUTHENTICATION.get(kind, query_form) if protocol == EC2 else query_form
     return (json_form[0], 403) if protocol == "rest-json" else json_form
 
 

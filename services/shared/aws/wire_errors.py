@@ -9,8 +9,8 @@ import msgspec
 
 from contracts.aws.model import Api
 from services.shared.aws.http import AwsHttpResponse
-from services.shared.aws.routing import CBOR, QUERY, REST_JSON
-from services.shared.aws.styles import QUERY_CODES, authentication_code, style_of, validation_message
+from services.shared.aws.routing import CBOR, EC2, FORMS, QUERY, REST_JSON
+from services.shared.aws.styles import authentication_code, common_codes, style_of, validation_message
 from services.shared.aws.xml import xml_text
 from services.shared.errors import (
     AuthenticationFailure,
@@ -58,8 +58,8 @@ def resolve(error: AwsError, api_name: str, api: Api | None, protocol: str) -> W
     if known is not None:
         return WireError(known.name, known.code, status or known.status, message, known.message, error.fields)
     code = name
-    if protocol == QUERY and name in QUERY_CODES:
-        code, common_status = QUERY_CODES[name]
+    if name in (common := common_codes(protocol)):
+        code, common_status = common[name]
         status = status or common_status
     return WireError(name, code, status or 400, message, "message", error.fields)
 
@@ -69,6 +69,8 @@ def error_response(
 ) -> AwsHttpResponse:
     """The answer that tells an error in a protocol."""
     wire = resolve(error, api_name, api, protocol)
+    if protocol == EC2:
+        return _ec2(wire, request_id)
     if protocol == QUERY:
         return _query(wire, request_id, api.xml_namespace if api else "")
     body: dict[str, Any] = {wire.message_name: wire.message, **wire.fields}
@@ -88,7 +90,7 @@ def error_response(
 def error_code(error: AwsError, api_name: str, api: Api | None, protocol: str) -> str:
     """The code an error has on the wire, for logs and metrics."""
     wire = resolve(error, api_name, api, protocol)
-    return wire.code if protocol == QUERY else wire.name
+    return wire.code if protocol in FORMS else wire.name
 
 
 def _json_type(api: Api | None) -> str:
@@ -104,4 +106,13 @@ def _query(wire: WireError, request_id: str, namespace: str) -> AwsHttpResponse:
         "</ErrorResponse>"
     )
     headers = {"x-amzn-RequestId": request_id, "Content-Type": "text/xml"}
+    return AwsHttpResponse(wire.status, headers, body.encode())
+
+
+def _ec2(wire: WireError, request_id: str) -> AwsHttpResponse:
+    body = (
+        f"<Response><Errors><Error><Code>{wire.code}</Code><Message>{xml_text(wire.message)}</Message></Error></Errors>"
+        f"<RequestID>{request_id}</RequestID></Response>"
+    )
+    headers = {"x-amzn-RequestId": request_id, "Content-Type": "text/xml;charset=UTF-8"}
     return AwsHttpResponse(wire.status, headers, body.encode())

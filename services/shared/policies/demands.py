@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.records.network import vpc_id
 from contracts.rpc.identity import APP_RUNNER_TASKS, ECS_TASKS
 
 PREFIXES = {
@@ -54,13 +55,14 @@ def demands(api: str, operation: str, request: Any, place: Place) -> list[Demand
     return [
         *(Demand(action, resource, context) for resource in resources or [ANY]),
         *_passed_roles(api, request, place),
+        *_tagging(api, request, place, context),
     ]
 
 
 def _conditions(api: str, request: Any, place: Place) -> dict[str, tuple[str, ...]]:
     keys = _KEYS.get(api)
     found = {key: (value,) for key, value in keys(request, place) if value} if keys is not None else {}
-    tags = getattr(request, "tags", None)
+    tags = getattr(request, "tags", None) or _specified(request)
     pairs = _pairs(tags)
     if pairs:
         found |= {f"aws:requesttag/{key.lower()}": (value,) for key, value in pairs}
@@ -114,6 +116,17 @@ def _passed_roles(api: str, request: Any, place: Place) -> Iterable[Demand]:
         if isinstance(role, str) and role:
             arn = role if role.startswith("arn:") else f"arn:aws:iam::{place.account}:role/{role}"
             yield Demand("iam:PassRole", arn, {"iam:passedtoservice": (service,)})
+
+
+def _specified(request: Any) -> list[Any]:
+    return [tag for each in getattr(request, "tag_specifications", None) or () for tag in each.tags or ()]
+
+
+def _tagging(api: str, request: Any, place: Place, context: dict[str, tuple[str, ...]]) -> Iterable[Demand]:
+    """Who makes something of EC2's with tags must be allowed to tag such things."""
+    if api == "ec2":
+        for each in getattr(request, "tag_specifications", None) or ():
+            yield Demand("ec2:CreateTags", place.arn("ec2", f"{each.resource_type}/*"), context)
 
 
 def _texts(request: Any, *members: str) -> list[str]:
@@ -276,6 +289,21 @@ def _cloudwatch(operation: str, request: Any, place: Place) -> list[str]:
     return _texts(request, "resource_arn")
 
 
+def _ec2(operation: str, request: Any, place: Place) -> list[str]:
+    """A group that is named by its name has an id that only its owner knows: any, until it is put in."""
+    if operation.startswith("Describe"):
+        return []
+    if operation in ("CreateTags", "DeleteTags"):
+        kinds = {"sg": "security-group", "sgr": "security-group-rule"}
+        named = [(each.partition("-")[0], each) for each in _texts(request, "resources")]
+        return [place.arn("ec2", f"{kinds.get(kind, '*')}/{name}") for kind, name in named]
+    groups = [place.arn("ec2", f"security-group/{name}") for name in _texts(request, "group_id") or ["*"]]
+    if operation == "CreateSecurityGroup":
+        vpc = getattr(request, "vpc_id", None) or vpc_id(place.account, place.region)
+        groups.append(place.arn("ec2", f"vpc/{vpc}"))
+    return groups
+
+
 def _map_arn(kind: str, name: str, place: Place) -> str:
     return place.arn("servicediscovery", f"{kind}/{_last(name)}")
 
@@ -297,6 +325,7 @@ _RESOURCES: dict[str, Callable[[str, Any, Place], list[str]]] = {
     "apprunner": _apprunner,
     "application_autoscaling": _scaling,
     "cloudwatch": _cloudwatch,
+    "ec2": _ec2,
     "ecs": _ecs,
     "ecr": _ecr,
     "logs": _logs,

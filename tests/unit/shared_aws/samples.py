@@ -74,17 +74,25 @@ def _text(plan: Plan) -> str:
     raise NoSample(plan.pattern)
 
 
-def as_botocore(plan: Plan, value: Any) -> Any:
-    """The value as botocore takes and gives it: wire names, times as datetimes."""
+def as_botocore(plan: Plan, value: Any, shape: Any) -> Any:
+    """The value as botocore takes and gives it: its names of members, times as datetimes. `shape` is botocore's."""
     match plan.kind:
         case "struct":
             members = ((field, getattr(value, field.attribute)) for field in plan.fields)
-            return {field.wire: as_botocore(field.plan, item) for field, item in members if item is not None}
+            given = {_member(shape, field.wire): (field.plan, item) for field, item in members if item is not None}
+            return {name: as_botocore(*pair, shape.members[name]) for name, pair in given.items()}
         case "list":
-            return [as_botocore(plan.item, item) for item in value]
+            return [as_botocore(plan.item, item, shape.member) for item in value]
         case "map":
-            return {key: as_botocore(plan.item, item) for key, item in value.items()}
+            return {key: as_botocore(plan.item, item, shape.value) for key, item in value.items()}
         case "timestamp":
             return datetime.fromtimestamp(value, UTC)
         case _:
             return value
+
+
+def _member(shape: Any, wire: str) -> str:
+    """What botocore calls the member with this name on the wire: EC2's are other ones."""
+    if wire in shape.members:
+        return wire
+    return next(name for name, member in shape.members.items() if member.serialization.get("name") == wire)

@@ -34,8 +34,9 @@ def operations(name: str) -> tuple[Api, Any, list[Operation]]:
 
 def sent_by_botocore(serializer: Any, model: Any, operation: Operation, api: Api, given: Any) -> AwsHttpRequest:
     """The request botocore would send; its scope names the API."""
-    parameters = as_botocore(plan_of(operation.input), given)
-    sent = serializer.serialize_to_request(parameters, model.operation_model(operation.name))
+    theirs = model.operation_model(operation.name)
+    parameters = as_botocore(plan_of(operation.input), given, theirs.input_shape) if theirs.input_shape else {}
+    sent = serializer.serialize_to_request(parameters, theirs)
     body = sent["body"]
     if isinstance(body, dict):
         body = urlencode(body)
@@ -79,5 +80,5 @@ def test_every_output_arrives_whole(name: str, protocol: str) -> None:
         shape = model.operation_model(operation.name).output_shape
         parsed = parser.parse({"status_code": 200, "headers": headers, "body": response.body}, shape)
         parsed.pop("ResponseMetadata", None)
-        expected = as_botocore(plan_of(operation.output), output) if output is not None else {}
+        expected = as_botocore(plan_of(operation.output), output, shape) if output is not None else {}
         assert parsed == expected, operation.name

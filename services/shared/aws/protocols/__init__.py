@@ -8,8 +8,8 @@ import msgspec
 
 from contracts.aws.model import Api, Operation
 from services.shared.aws.http import AwsHttpRequest, AwsHttpResponse
-from services.shared.aws.protocols import cbor, json, query, rest_json
-from services.shared.aws.routing import CBOR, JSON, QUERY, REST_JSON, Route
+from services.shared.aws.protocols import cbor, ec2, json, query, rest_json
+from services.shared.aws.routing import CBOR, EC2, JSON, QUERY, REST_JSON, Route
 
 
 class WireProtocol(Protocol):
@@ -24,4 +24,4 @@ class WireProtocol(Protocol):
         ...
 
 
-PROTOCOLS: dict[str, WireProtocol] = {JSON: json, QUERY: query, REST_JSON: rest_json, CBOR: cbor}
+PROTOCOLS: dict[str, WireProtocol] = {JSON: json, QUERY: query, REST_JSON: rest_json, CBOR: cbor, EC2: ec2}

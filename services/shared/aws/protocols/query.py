@@ -7,6 +7,7 @@ https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,14 +27,14 @@ Node = dict[str, Any]
 def decode(request: AwsHttpRequest, operation: Operation, route: Route) -> msgspec.Struct:
     """The form as the operation's input."""
     plan = plan_of(operation.input)
-    value = _read(plan, _tree(route.params), "")
+    value = read(plan, tree(route.params), "")
     try:
         return msgspec.convert(value, operation.input)
     except msgspec.ValidationError as refusal:
         raise explain(plan, value, str(refusal)) from None
 
 
-def _tree(fields: dict[str, str]) -> Node:
+def tree(fields: dict[str, str]) -> Node:
     """Dotted names as nested dicts; a node's own value is under the empty name."""
     root: Node = {}
     for name, value in fields.items():
@@ -44,19 +45,22 @@ def _tree(fields: dict[str, str]) -> Node:
     return root
 
 
-def _read(plan: Plan, node: Node, path: str) -> Any:
+def read(plan: Plan, node: Node, path: str, spelled: Callable[[str], str] = str) -> Any:
+    """A node as what its plan says; `spelled` gives a member's name in the form for its name in XML."""
     match plan.kind:
         case "struct":
             return {
-                field.wire: _read(field.plan, node[field.wire], f"{path}.{field.wire}".strip("."))
+                field.wire: read(field.plan, node[name], f"{path}.{name}".strip("."), spelled)
                 for field in plan.fields
-                if field.wire in node
+                if (name := spelled(field.wire)) in node
             }
         case "list":
-            return [_read(plan.item, item, path) for item in _numbered(node.get("member", node), path)]
+            return [read(plan.item, item, path, spelled) for item in _numbered(node.get("member", node), path)]
         case "map":
             entries = _numbered(node.get("entry", node), path)
-            return {_text(entry.get("key", {})): _read(plan.item, entry.get("value", {}), path) for entry in entries}
+            return {
+                _text(entry.get("key", {})): read(plan.item, entry.get("value", {}), path, spelled) for entry in entries
+            }
         case _:
             return _scalar(plan.kind, _text(node), path)
 
@@ -111,36 +115,37 @@ def encode(output: msgspec.Struct | None, operation: Operation, api: Api, reques
     if operation.output is not None:
         parts.append(f"<{name}Result>")
         if output is not None:
-            _write(plan_of(operation.output), output, parts)
+            write(plan_of(operation.output), output, parts)
         parts.append(f"</{name}Result>")
     parts.append(f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{name}Response>")
     headers = {"x-amzn-RequestId": request_id, "Content-Type": "text/xml"}
     return AwsHttpResponse(200, headers, "".join(parts).encode())
 
 
-def _write(plan: Plan, value: Any, parts: list[str]) -> None:
+def write(plan: Plan, value: Any, parts: list[str], member: str = "member") -> None:
+    """A value as XML; `member` is what an element of a list is called."""
     match plan.kind:
         case "struct":
             for field in plan.fields:
-                member = getattr(value, field.attribute)
-                if member is not None:
-                    _element(field.wire, field.plan, member, parts)
+                given = getattr(value, field.attribute)
+                if given is not None:
+                    _element(field.wire, field.plan, given, parts, member)
         case "list":
             for item in value:
-                _element("member", plan.item, item, parts)
+                _element(member, plan.item, item, parts, member)
         case "map":
             for key, item in value.items():
                 parts.append("<entry>")
-                _element("key", plan.key, key, parts)
-                _element("value", plan.item, item, parts)
+                _element("key", plan.key, key, parts, member)
+                _element("value", plan.item, item, parts, member)
                 parts.append("</entry>")
         case _:
             parts.append(_shown(plan.kind, value))
 
 
-def _element(name: str, plan: Plan, value: Any, parts: list[str]) -> None:
+def _element(name: str, plan: Plan, value: Any, parts: list[str], member: str) -> None:
     parts.append(f"<{name}>")
-    _write(plan, value, parts)
+    write(plan, value, parts, member)
     parts.append(f"</{name}>")
 
 

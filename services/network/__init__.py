@@ -1,0 +1,1 @@
+"""The default VPC: security groups, and what else of EC2's API tells of the tasks' network."""

@@ -1,0 +1,1 @@
+"""What groups, rules and filters mean. No I/O, no clock."""
