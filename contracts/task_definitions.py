@@ -32,7 +32,6 @@ _OF_CONTAINER = {
     "environmentFiles": "environment files",
     "credentialSpecs": "credential specs",
     "dockerSecurityOptions": "Docker security options",
-    "repositoryCredentials": "credentials of private registries",
     "disableNetworking": "disabled networking of one container",
 }
 _INSTEAD = {"firelensConfiguration": ": have containers log with the driver awslogs"}
@@ -50,6 +49,15 @@ def unsupported(definition: Mapping[str, Any]) -> str:
         if why := _container(container):
             return f"container '{container.get('name')}': {why}"
     return ""
+
+
+def registry_secret(container: Mapping[str, Any], account: str, region: str) -> str:
+    """The ARN of the secret that has the login of the registry that a container's image is pulled from; empty: none.
+    The name alone means one of the task's account and region (ECS API reference, RepositoryCredentials)."""
+    given = (container.get("repositoryCredentials") or {}).get("credentialsParameter") or ""
+    return (
+        given if not given or given.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{account}:secret:{given}"
+    )
 
 
 def _volume(volume: Mapping[str, Any]) -> str:

@@ -100,22 +100,23 @@ class Images:
         self._wait_s = wait_s
         self._registry = registry
 
-    async def pull(self, image: str, task: Task) -> Image:
-        """The image of a task on this node. Raises CannotPullContainerError."""
+    async def pull(self, image: str, task: Task, login: RegistryAuth | None = None) -> Image:
+        """The image of a task on this node; `login` is for a registry that is not the platform's own. Raises
+        CannotPullContainerError."""
         request = IssuePullToken(image=image, account=task.account, region=task.region, task=task.id)
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while True:
             token = await self._token(request)
             try:
-                return await self._with(token)
+                return await self._with(token, login)
             except RegistryAway:
                 # Between its leave and the last layer the platform's own registry may be started anew.
                 if not token.local or asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(PULL_AGAIN_S)
 
-    async def _with(self, token: PullToken) -> Image:
-        auth = RegistryAuth(token.username, token.password, token.insecure) if token.local else None
+    async def _with(self, token: PullToken, login: RegistryAuth | None) -> Image:
+        auth = RegistryAuth(token.username, token.password, token.insecure) if token.local else login
         always = self._behaviour != "prefer-cached"
         try:
             if token.pinned:  # the registry has said what the tag means now, so what is here need not be asked for
@@ -181,8 +182,17 @@ class Sessions:
             del self._asking[key]
 
 
+class RegistryLogin(msgspec.Struct, frozen=True):
+    """What the secret of a private registry holds, as JSON.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/private-auth.html"""
+
+    username: str
+    password: str
+
+
 class Secrets:
-    """The values of containers' `secrets`. They come sealed, are kept nowhere, and are in no message of an error."""
+    """The values of containers' `secrets`, and the logins of private registries. They come sealed, are kept nowhere,
+    and are in no message of an error."""
 
     def __init__(self, bus: Bus, *, wait_s: float = 30.0) -> None:
         self._bus = bus
@@ -211,3 +221,15 @@ class Secrets:
             raise PlanError("the values of the secrets can't be opened") from None
         except StateUnavailable as error:
             raise PlanError(f"secrets are not to be had: identity does not answer: {error.message}") from None
+
+    async def login(self, task: Task, role_arn: str, secret: str) -> RegistryAuth:
+        """The login of a private registry, out of the secret with this ARN. Raises PlanError."""
+        value = (await self.of(task, role_arn, [secret]))[secret]
+        try:
+            found = msgspec.json.decode(value, type=RegistryLogin)
+        except msgspec.MsgspecError:
+            raise PlanError(
+                "unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve "
+                f"registry auth from asm: the secret {secret} is no JSON object with username and password"
+            ) from None
+        return RegistryAuth(found.username, found.password)

@@ -45,7 +45,7 @@ from services.agent.decisions.status import (
 from services.agent.draining import drained, drains
 from services.agent.endpoint import TaskEndpoint
 from services.agent.node import NodeParts
-from services.agent.ports import Container, RuntimeFailure, Sandbox, Stats
+from services.agent.ports import Container, Image, RuntimeFailure, Sandbox, Stats
 from services.shared import telemetry
 from services.shared.state import Entry
 
@@ -191,9 +191,10 @@ class TaskRunner:
             self._recover(await self._node.runtime.containers(self._adopted.id))
             await self._listen()
         wanted = [c for c in self._containers.values() if c.found is None and not c.over.is_set()]
-        pulls = [
-            self._pull(image, [c for c in wanted if c.plan.image == image]) for image in {c.plan.image for c in wanted}
-        ]
+        alike: dict[tuple[str, str], list[ContainerRun]] = {}
+        for container in wanted:
+            alike.setdefault((container.plan.image, container.plan.registry_secret), []).append(container)
+        pulls = [self._pull(containers) for containers in alike.values()]
         if pulls:
             self.pulled = (self._node.clock(), None)
         sandbox = () if self._standing else (self._make_sandbox(),)
@@ -241,10 +242,12 @@ class TaskRunner:
         if sockets:
             await self._endpoint.start(sockets)
 
-    async def _pull(self, image: str, containers: list[ContainerRun]) -> None:
+    async def _pull(self, containers: list[ContainerRun]) -> None:
+        """The image that these containers have in common."""
+        plan = containers[0].plan
         try:
-            with telemetry.span("agent.pull", image=image):
-                pulled = await self._node.images.pull(image, self.task)
+            with telemetry.span("agent.pull", image=plan.image):
+                pulled = await self._image(plan)
         except RuntimeFailure as failure:
             for container in containers:
                 container.finish(None, f"{failure.code}: {failure.reason}")
@@ -252,6 +255,12 @@ class TaskRunner:
         for container in containers:
             container.image = pulled
             container.run = msgspec.structs.replace(container.run, image_digest=pulled.digest)
+
+    async def _image(self, plan: ContainerPlan) -> Image:
+        login = None
+        if plan.registry_secret:
+            login = await self._node.secrets.login(self.task, self.plan.execution_role_arn, plan.registry_secret)
+        return await self._node.images.pull(plan.image, self.task, login)
 
     # -- watching
 
@@ -283,7 +292,7 @@ class TaskRunner:
         """Make and start a container that is not there: the first time, or again. An adopted one has no image yet."""
         plan = container.plan
         if container.image is None:
-            container.image = await self._node.images.pull(plan.image, self.task)
+            container.image = await self._image(plan)
         if not self._secrets.keys() >= set(plan.secrets.values()):
             await self._resolve_secrets([container])
         environment = given_environment(self.plan, plan, self.credentials_id, metadata=self._listening)

@@ -1,11 +1,13 @@
 """What a task definition says of its containers holds for the real ones."""
 
+import base64
 import json
 import shutil
 
 import pytest
 
 from tests.builders.images import busybox_image
+from tests.builders.link import Link
 from tests.builders.platform import FARGATE, sleeper, until
 
 CLUSTER = "containers"
@@ -231,6 +233,35 @@ def test_what_no_node_can_do_is_refused_when_it_is_registered(ecs, busybox, memb
     with pytest.raises(ecs.exceptions.ClientException, match=why):
         ecs.register_task_definition(**{**sleeper(busybox, "true", **container), "family": "refused", **members})
     assert ecs.list_task_definitions(familyPrefix="refused")["taskDefinitionArns"] == []
+
+
+def test_an_image_of_a_private_registry_is_pulled_with_the_login_in_a_secret(ecs, platform, busybox):
+    elsewhere = Link(int(platform.registry.rpartition(":")[2]))  # the same registry, which no one knows as ours there
+    token = platform.client("ecr").get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    login = base64.b64decode(token).decode().partition(":")
+    secrets, iam = platform.client("secretsmanager"), platform.client("iam")
+    right, wrong = (
+        secrets.create_secret(Name=name, SecretString=text)["ARN"]
+        for name, text in (("hub", json.dumps({"username": login[0], "password": login[2]})), ("odd", "no JSON"))
+    )
+    trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    may = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": [right, wrong]}
+    policy = lambda statement: json.dumps({"Version": "2012-10-17", "Statement": [statement]})  # noqa: E731
+    role = iam.create_role(RoleName="hub-reader", AssumeRolePolicyDocument=policy(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="hub-reader", PolicyName="own", PolicyDocument=policy(may))
+    image = f"127.0.0.1:{elsewhere.port}/{busybox.partition('/')[2]}"
+
+    def pulled(**container) -> dict:
+        return run(ecs, {**sleeper(image, "true", **container), "family": "private", "executionRoleArn": role})
+
+    try:
+        assert pulled()["stoppedReason"].startswith("CannotPullContainerError: ")
+        odd = pulled(repositoryCredentials={"credentialsParameter": wrong})["stoppedReason"]
+        assert odd.startswith("ResourceInitializationError: unable to pull secrets or registry auth: "), odd
+        for name in (right, "hub"):
+            assert pulled(repositoryCredentials={"credentialsParameter": name})["containers"][0]["exitCode"] == 0
+    finally:
+        elsewhere.close()
 
 
 def test_a_task_that_wants_more_room_than_its_node_has_does_not_start(ecs, platform, busybox):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from contracts.records.scheduler import Task
+from contracts.task_definitions import registry_secret
 from services.agent.decisions.health import HealthCheck
 from services.agent.decisions.members import (
     LinuxParameters,
@@ -60,6 +61,7 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
     mounts: list[Mount] = []
     environment: dict[str, str] = {}
     secrets: dict[str, str] = {}
+    registry_secret: str = ""
     cpu_units: int = 0
     memory_mib: int = 0
     memory_reservation_mib: int = 0
@@ -167,6 +169,7 @@ def _container(
         mounts=mounts(d, siblings, sources),
         environment=pairs(d.get("environment")),
         secrets=secrets(d),
+        registry_secret=registry_secret(d, task.account, task.region),
         cpu_units=d.get("cpu") or 0,
         memory_mib=memory,
         memory_reservation_mib=soft,

@@ -17,6 +17,7 @@ from contracts.rpc.identity import (
     ResolveSecrets,
     Session,
 )
+from contracts.task_definitions import registry_secret
 from services.identity.decisions.activations import admit, check
 from services.identity.handlers.injection import Injection
 from services.identity.handlers.sessions import Sessions
@@ -105,11 +106,9 @@ class Nodes:
         `Injection.resolve` does."""
         task, definition = await self._members.task(node, request.task)
         own = {definition.definition.get("executionRoleArn"), task.overrides.get("executionRoleArn")}
-        named = {
-            secret["valueFrom"]
-            for container in definition.definition["containerDefinitions"]
-            for secret in container.get("secrets") or ()
-        }
+        containers = definition.definition["containerDefinitions"]
+        named = {secret["valueFrom"] for container in containers for secret in container.get("secrets") or ()}
+        named |= {registry_secret(container, task.account, task.region) for container in containers}
         if request.role_arn not in own or not named.issuperset(request.values_from):
             raise AccessDenied(f"The task {task.id} has no such secrets.")
         if (request.account, request.region) != (task.account, task.region):

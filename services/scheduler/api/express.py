@@ -155,6 +155,10 @@ class ExpressServices(EcsBase):
         if given.get("taskDefinitionArn"):
             definition = self._runnable(context, given["taskDefinitionArn"])
         else:
+            nodes = self.world.nodes_of(cluster.account, cluster.region, cluster.name)
+            rules.check_architecture(
+                given.get("cpuArchitecture"), (n for n in nodes if n.node not in self.world.managed)
+            )
             group = rules.log_group(cluster.name, name, cluster.account, cluster.region)
             made = rules.definition(given, group, cluster.region, base.definition if base is not None else None)
             definition = definition_record(
@@ -266,7 +270,7 @@ def _container_shape(definition: Mapping[str, Any], port: int) -> ecs.ExpressGat
     if main is None:
         return None
     options = (main.get("logConfiguration") or {}).get("options") or {}
-    shown = {k: main[k] for k in ("image", "command", "environment", "secrets") if main.get(k)}
+    shown = {k: main[k] for k in ("image", *rules.PASSED_ON) if main.get(k)}
     shape = msgspec.convert({**shown, "containerPort": port}, ecs.ExpressGatewayContainer)
     if "awslogs-group" in options:
         shape.aws_logs_configuration = ecs.ExpressGatewayServiceAwsLogsConfiguration(

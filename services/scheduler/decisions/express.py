@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
+from contracts.records.agent import Node
 from contracts.records.app_runner_gateway import Ingress
 from contracts.records.scheduler import Connector, Express, ExpressRevision, ExpressScaling, Service, TaskDefinition
 from services.scheduler.decisions import services
@@ -24,6 +25,9 @@ CPU, MEMORY, PORT, HEALTH_PATH, STREAM_PREFIX = "256", "512", 80, "/ping", "ecs"
 METRIC, TARGET, MIN_TASKS, MAX_TASKS = "AVERAGE_CPU", 60, 1, 20
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-local"], "assignPublicIp": "ENABLED"}}
 CANARY_PERCENT = 5.0
+PASSED_ON = ("command", "environment", "secrets", "repositoryCredentials")
+"""Members of a primaryContainer that are those of a container definition."""
+ARCHITECTURE = "ecs.cpu-architecture"
 
 _MADE_OF = ("primaryContainer", "executionRoleArn", "taskRoleArn", "cpu", "memory", "cpuArchitecture")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}\Z")
@@ -53,8 +57,6 @@ def check(request: Mapping[str, Any], *, creates: bool) -> None:
     path = request.get("healthCheckPath")
     if path is not None and not _PATH.match(path):
         raise invalid("healthCheckPath must start with a forward slash and have no blanks.")
-    if request.get("cpuArchitecture") not in (None, "X86_64"):
-        raise _unsupported(f"the CPU architecture {request['cpuArchitecture']} (cpuArchitecture)")
     if (container := request.get("primaryContainer")) is not None:
         _check_container(container)
 
@@ -68,15 +70,24 @@ def _check_container(container: Mapping[str, Any]) -> None:
     port = container.get("containerPort")
     if port is not None and not 1 <= port <= 65535:
         raise invalid(f"containerPort must be between 1 and 65535, not {port}.")
-    if container.get("repositoryCredentials"):
-        raise _unsupported("credentials of private registries (repositoryCredentials)")
+    credentials = container.get("repositoryCredentials")
+    if credentials is not None and not credentials.get("credentialsParameter"):
+        raise invalid("repositoryCredentials needs credentialsParameter.")
     logs = container.get("awsLogsConfiguration")
     if logs is not None and not (logs.get("logGroup") and logs.get("logStreamPrefix")):
         raise invalid("awsLogsConfiguration needs logGroup and logStreamPrefix.")
 
 
-def _unsupported(noun: str) -> AwsError:
-    return AwsError("UnsupportedFeatureException", f"Roadstead does not support {noun} yet.")
+def check_architecture(asked: str | None, nodes: Iterable[Node]) -> None:
+    """Refuse a processor (cpuArchitecture) that none of the nodes has; one that does not say which it has may have any.
+    Raises UnsupportedFeatureException."""
+    there = {node.attributes.get(ARCHITECTURE, "").upper() for node in nodes}
+    if asked is not None and asked not in there and "" not in there:
+        names = ", ".join(sorted(there)) or "none at all"
+        raise AwsError(
+            "UnsupportedFeatureException",
+            f"The cluster has no node with a processor of the architecture {asked} (cpuArchitecture), but {names}.",
+        )
 
 
 def deployments(bake_minutes: int, alarm: str) -> dict[str, Any]:
@@ -178,6 +189,8 @@ def definition(request: Mapping[str, Any], group: str, region: str, base: Mappin
         **{k: v for k, v in (base or {}).items() if k not in ("family", "tags")},
     }
     made |= {k: request[k] for k in ("cpu", "memory", "executionRoleArn", "taskRoleArn") if request.get(k) is not None}
+    if (architecture := request.get("cpuArchitecture")) is not None:
+        made["runtimePlatform"] = {**made["runtimePlatform"], "cpuArchitecture": architecture}
     given = request.get("primaryContainer")
     if given is not None:
         main = _container(given, group, region)
@@ -203,7 +216,7 @@ def _container(given: Mapping[str, Any], group: str, region: str) -> dict[str, A
         "portMappings": [{"name": f"{CONTAINER.lower()}-{port}-tcp", "containerPort": port, "protocol": "tcp"}],
         "logConfiguration": {"logDriver": "awslogs", "options": options},
     }
-    return container | {k: given[k] for k in ("command", "environment", "secrets") if given.get(k)}
+    return container | {k: given[k] for k in PASSED_ON if given.get(k)}
 
 
 def port_of(definition: Mapping[str, Any]) -> int:

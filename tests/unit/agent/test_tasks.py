@@ -54,7 +54,7 @@ class Bench:
     async def definition_of(self, task):
         return self.definition
 
-    async def pull(self, image, task):
+    async def pull(self, image, task, login=None):
         return await self.runtime.pull(image)
 
     async def nothing(self, *_):

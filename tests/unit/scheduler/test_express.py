@@ -10,6 +10,7 @@ from services.scheduler.decisions.backoff import BackoffRules
 from services.scheduler.decisions.rollout import decide
 from services.shared.errors import AwsError
 from tests.builders import ecs
+from tests.builders.ecs import node
 
 ROLE = "arn:aws:iam::000000000000:role/execution"
 INFRASTRUCTURE = "arn:aws:iam::000000000000:role/infrastructure"
@@ -44,12 +45,11 @@ def express_service(*revisions, **members):
         ({"taskDefinitionArn": "shop:1"}, "InvalidParameterException", "primaryContainer, executionRoleArn"),
         ({"healthCheckPath": "ping"}, "InvalidParameterException", "healthCheckPath"),
         ({"healthCheckPath": "/a\r\nHost: b"}, "InvalidParameterException", "healthCheckPath"),
-        ({"cpuArchitecture": "ARM64"}, "UnsupportedFeatureException", "cpuArchitecture"),
         ({"primaryContainer": {"image": ""}}, "ClientException", "Container.image"),
         ({"primaryContainer": {"image": "Shop one"}}, "ClientException", "Container.image"),
         ({"primaryContainer": {"image": "shop", "containerPort": 0}}, "InvalidParameterException", "containerPort"),
-        ({"primaryContainer": {"image": "shop", "repositoryCredentials": {"credentialsParameter": "a"}}},
-         "UnsupportedFeatureException", "repositoryCredentials"),
+        ({"primaryContainer": {"image": "shop", "repositoryCredentials": {}}},
+         "InvalidParameterException", "credentialsParameter"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_name(changes, code, named):
@@ -161,6 +161,28 @@ def test_scaling_that_says_the_same_is_no_new_wish():
 def test_scaling_that_makes_no_sense_is_refused(given):
     with pytest.raises(AwsError, match="scalingTarget"):
         express.scaling(given, None, 32, 1.0)
+
+
+def test_an_architecture_that_no_node_has_is_refused_with_those_there_are():
+    intel, unknown = node("n1", attributes={"ecs.cpu-architecture": "x86_64"}), node("n2")
+    with pytest.raises(AwsError, match=r"no node with a processor of the architecture ARM64 .*, but X86_64") as refusal:
+        express.check_architecture("ARM64", [intel])
+    assert refusal.value.code == "UnsupportedFeatureException"
+    for asked, nodes in (("X86_64", [intel]), ("ARM64", [intel, unknown]), (None, [])):
+        express.check_architecture(asked, nodes)
+
+
+def test_the_architecture_and_the_login_of_a_registry_are_in_the_definition():
+    login = {"credentialsParameter": "arn:aws:secretsmanager:us-east-1:0:secret:hub"}
+    asked = {
+        "cpuArchitecture": "ARM64",
+        "primaryContainer": {"image": "hub.example/shop", "repositoryCredentials": login},
+    }
+    made = express.definition(asked, "/g", "us-east-1", None)
+    assert made["runtimePlatform"]["cpuArchitecture"] == "ARM64"
+    assert made["containerDefinitions"][0]["repositoryCredentials"] == login
+    changed = express.definition({"cpuArchitecture": "X86_64"}, "/g", "us-east-1", made)
+    assert changed == {**made, "runtimePlatform": {**made["runtimePlatform"], "cpuArchitecture": "X86_64"}}
 
 
 def test_it_is_deployed_as_a_canary():
