@@ -1,6 +1,7 @@
 """One platform for the flows and conformance tests of a run: real containers, so root and the `oci` runtime."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from services.testing.platform import Roadstead
 from tests.builders.images import busybox_image
+from tests.builders.seaweed import Seaweed
 
 # A busy machine is slow, and a landing does not depend on luck: the examples are the same each time. New ones are
 # looked for with `pytest --hypothesis-profile search`.
@@ -39,3 +41,12 @@ def platform(roadstead: Roadstead) -> Roadstead:
 def busybox(platform: Roadstead) -> str:
     """The URI of an image with a shell in it."""
     return platform.push(busybox_image(), "busybox")
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3 server for all tests of a run that want one; about three seconds to the first object."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    server.start()
+    yield server
+    server.stop()

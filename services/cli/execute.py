@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hmac
 import json
 import os
 import shlex
@@ -24,7 +23,7 @@ import msgspec
 from services.cli.ask import _get, _port, _running
 from services.cli.layout import Layout
 from services.shared import data_channel as channel
-from services.shared.aws.sigv4 import signing_key
+from services.shared.aws.signer import Credentials, signed_headers
 
 TARGET = "AmazonEC2ContainerServiceV20141113.ExecuteCommand"
 REFUSED = 255
@@ -89,23 +88,10 @@ def _opening(token: str) -> str:
 
 def _signed(host: str, body: bytes, credentials: dict[str, str]) -> dict[str, str]:
     """Headers of a request with Signature Version 4."""
-    stamp, region = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), credentials["region"]
-    kind = "application/x-amz-json-1.1"
-    names = "content-type;host;x-amz-date;x-amz-target"
-    lines = f"content-type:{kind}\nhost:{host}\nx-amz-date:{stamp}\nx-amz-target:{TARGET}\n"
-    canonical = f"POST\n/\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
-    scope = f"{stamp[:8]}/{region}/ecs/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
-    key = signing_key(credentials["secret"], stamp[:8], region, "ecs")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    credential = f"Credential={credentials['access_key_id']}/{scope}"
-    return {
-        "Content-Type": kind,
-        "Host": host,
-        "X-Amz-Date": stamp,
-        "X-Amz-Target": TARGET,
-        "Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}",
-    }
+    keys = Credentials(credentials["access_key_id"], credentials["secret"])
+    headers = {"Content-Type": "application/x-amz-json-1.1", "Host": host, "X-Amz-Target": TARGET}
+    payload = sha256(body).hexdigest()
+    return signed_headers(keys, "ecs", credentials["region"], time.time(), "POST", "/", "", headers, payload)
 
 
 @contextlib.contextmanager
