@@ -29,7 +29,6 @@ _OF_TASK = {
 _OF_VOLUME = ("fsxWindowsFileServerVolumeConfiguration", "s3filesVolumeConfiguration", "configuredAtLaunch")
 _OF_CONTAINER = {
     "firelensConfiguration": "FireLens",
-    "environmentFiles": "environment files",
     "credentialSpecs": "credential specs",
     "dockerSecurityOptions": "Docker security options",
     "disableNetworking": "disabled networking of one container",
@@ -49,6 +48,11 @@ def unsupported(definition: Mapping[str, Any]) -> str:
         if why := _container(container):
             return f"container '{container.get('name')}': {why}"
     return ""
+
+
+def environment_files(container: Mapping[str, Any]) -> list[str]:
+    """The ARNs of the objects in S3 that a container's (or an override's) environment files are, in their order."""
+    return [file["value"] for file in container.get("environmentFiles") or ()]
 
 
 def registry_secret(container: Mapping[str, Any], account: str, region: str) -> str:

@@ -29,8 +29,9 @@ class Session(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ResolveSecrets(msgspec.Struct, kw_only=True, frozen=True):
-    """The values of a task's `secrets`, read as its execution role. `values_from` are as in the task definition.
-    `public_key` (X25519, base64) is the asker's: the values are sealed to it. `service` as in IssueSession."""
+    """The values of a task's `secrets`, read as its execution role. `values_from` are as in the task definition, and so
+    are `environment_files`, ARNs of objects in S3. `public_key` (X25519, base64) is the asker's: the values are sealed
+    to it. `service` as in IssueSession."""
 
     role_arn: str
     task: str
@@ -39,10 +40,12 @@ class ResolveSecrets(msgspec.Struct, kw_only=True, frozen=True):
     values_from: list[str]
     public_key: str
     service: str = ECS_TASKS
+    environment_files: list[str] = []
 
 
 class ResolvedSecrets(msgspec.Struct, kw_only=True, frozen=True):
-    """A JSON object of the values by `valueFrom`, sealed (base64) about the task's id. See services/shared/sealing."""
+    """A JSON object of the values by `valueFrom`, and of the files by ARN, sealed (base64) about the task's id. See
+    services/shared/sealing."""
 
     sealed: str
 

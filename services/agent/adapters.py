@@ -198,10 +198,13 @@ class Secrets:
         self._bus = bus
         self._wait_s = wait_s
 
-    async def of(self, task: Task, role_arn: str, values_from: Iterable[str]) -> dict[str, str]:
-        """valueFrom -> value. Raises PlanError, with the reason in ECS' words."""
+    async def of(
+        self, task: Task, role_arn: str, values_from: Iterable[str], files: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """valueFrom -> value, and the ARN of an environment file -> its text. Raises PlanError, with the reason in ECS'
+        words."""
         if not role_arn:
-            raise PlanError("a task whose containers have secrets must have an executionRoleArn")
+            raise PlanError("a task whose containers have secrets or environmentFiles must have an executionRoleArn")
         asker = Asker()
         request = ResolveSecrets(
             role_arn=role_arn,
@@ -209,6 +212,7 @@ class Secrets:
             account=task.account,
             region=task.region,
             values_from=sorted(set(values_from)),
+            environment_files=sorted(set(files)),
             public_key=base64.b64encode(asker.public).decode(),
             service=principal(task),
         )

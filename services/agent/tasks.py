@@ -28,7 +28,6 @@ from services.agent.decisions.plan import (
     ContainerPlan,
     TaskPlan,
     container_spec,
-    given_environment,
     plan_task,
 )
 from services.agent.decisions.status import (
@@ -45,7 +44,8 @@ from services.agent.decisions.status import (
 from services.agent.draining import drained, drains
 from services.agent.endpoint import TaskEndpoint
 from services.agent.node import NodeParts
-from services.agent.ports import Container, Image, RuntimeFailure, Sandbox, Stats
+from services.agent.ports import Container, RuntimeFailure, Sandbox, Stats
+from services.agent.supplies import Supplies
 from services.shared import telemetry
 from services.shared.state import Entry
 
@@ -86,7 +86,6 @@ class TaskRunner:
         self._listening = False
         self._making: asyncio.Future[Sandbox] | None = None
         self._released = asyncio.Event()
-        self._secrets: dict[str, str] = {}
         self._times: dict[str, float | None] = {"started_at": status.started_at if status else None}
         self._known = "PENDING"
         self.stopped = False
@@ -170,6 +169,7 @@ class TaskRunner:
         key = {f: getattr(self.task, f) for f in ("account", "region", "cluster", "node")}
         labels = {**key, "task": self.task.id, CREDENTIALS_LABEL: self.credentials_id}
         self.plan = plan_task(self.task, definition, labels, self._node.volumes_root, self._node.file_systems)
+        self._supplies = Supplies(self._node, self.task, self.plan)
         for plan in self.plan.containers:
             self._containers[plan.name] = ContainerRun(self._node, plan, self._on_change)
         return True
@@ -198,19 +198,13 @@ class TaskRunner:
         if pulls:
             self.pulled = (self._node.clock(), None)
         sandbox = () if self._standing else (self._make_sandbox(),)
-        results = await asyncio.gather(*sandbox, *pulls, self._resolve_secrets(wanted), return_exceptions=True)
+        values = self._supplies.resolve(c.plan for c in wanted)
+        results = await asyncio.gather(*sandbox, *pulls, values, return_exceptions=True)
         if pulls:
             self.pulled = (self.pulled[0], self._node.clock())
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-
-    async def _resolve_secrets(self, containers: list[ContainerRun]) -> None:
-        """The values that containers yet to be made are to have in their environment; they go nowhere else."""
-        wanted = {source for c in containers for source in c.plan.secrets.values()}
-        if wanted:
-            with telemetry.span("agent.resolve_secrets", count=len(wanted)):
-                self._secrets |= await self._node.secrets.of(self.task, self.plan.execution_role_arn, wanted)
 
     def _recover(self, found: list[Container]) -> None:
         by_id = {c.id: c for c in found}
@@ -247,7 +241,7 @@ class TaskRunner:
         plan = containers[0].plan
         try:
             with telemetry.span("agent.pull", image=plan.image):
-                pulled = await self._image(plan)
+                pulled = await self._supplies.image(plan)
         except RuntimeFailure as failure:
             for container in containers:
                 container.finish(None, f"{failure.code}: {failure.reason}")
@@ -255,12 +249,6 @@ class TaskRunner:
         for container in containers:
             container.image = pulled
             container.run = msgspec.structs.replace(container.run, image_digest=pulled.digest)
-
-    async def _image(self, plan: ContainerPlan) -> Image:
-        login = None
-        if plan.registry_secret:
-            login = await self._node.secrets.login(self.task, self.plan.execution_role_arn, plan.registry_secret)
-        return await self._node.images.pull(plan.image, self.task, login)
 
     # -- watching
 
@@ -292,11 +280,8 @@ class TaskRunner:
         """Make and start a container that is not there: the first time, or again. An adopted one has no image yet."""
         plan = container.plan
         if container.image is None:
-            container.image = await self._image(plan)
-        if not self._secrets.keys() >= set(plan.secrets.values()):
-            await self._resolve_secrets([container])
-        environment = given_environment(self.plan, plan, self.credentials_id, metadata=self._listening)
-        environment |= {name: self._secrets[source] for name, source in plan.secrets.items()}
+            container.image = await self._supplies.image(plan)
+        environment = await self._supplies.environment(plan, self.credentials_id, metadata=self._listening)
         devices = self._node.devices(plan.gpus) if plan.gpus else []
         spec = container_spec(self.plan, plan, container.image, environment, devices)
         return await self._node.runtime.run_container(self.sandbox, spec)

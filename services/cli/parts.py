@@ -38,6 +38,7 @@ from services.scanner.settings import ScannerSettings
 from services.scheduler.app import SchedulerApp
 from services.scheduler.settings import SchedulerSettings
 from services.shared.runner import App, Host
+from services.shared.s3 import S3Settings
 from services.shared.settings import load
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ __all__ = [
 
 def identity(host: Host, settings: PlatformSettings) -> App:
     """Keys and sessions."""
-    return IdentityApp(
-        host, load(IdentitySettings, "ROADSTEAD_IDENTITY_", insecure_test_keys=settings.insecure_test_keys or None)
-    )
+    own = load(IdentitySettings, "ROADSTEAD_IDENTITY_", insecure_test_keys=settings.insecure_test_keys or None)
+    return IdentityApp(host, own, load(S3Settings, "ROADSTEAD_S3_"))
 
 
 def registry(host: Host, settings: PlatformSettings) -> RegistryApp:

@@ -14,7 +14,7 @@ from contracts.subjects import NODE_LOGINS
 from services.identity.adapters import Credentials, choose, read_credentials, write_credentials
 from services.identity.api import Activations, Iam, Parameters, Secrets, SecurityTokens
 from services.identity.decisions import ROOT_ACCOUNT, expired, new_pair, root_key
-from services.identity.handlers import Injection, Nodes, RegistryLogins, Resources, Sessions, Values
+from services.identity.handlers import Injection, Nodes, Objects, RegistryLogins, Resources, Sessions, Values
 from services.identity.settings import IdentitySettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
@@ -24,6 +24,7 @@ from services.shared.keys import KeyRing
 from services.shared.managed_nodes import ManagedNodes
 from services.shared.nats_users import Issuer
 from services.shared.runner import App, Host
+from services.shared.s3 import S3Settings
 from services.shared.sealing import Vault
 from services.shared.state import Store
 
@@ -38,9 +39,10 @@ class IdentityApp(App):
 
     name = "identity"
 
-    def __init__(self, host: Host, settings: IdentitySettings) -> None:
+    def __init__(self, host: Host, settings: IdentitySettings, s3: S3Settings | None = None) -> None:
         super().__init__(host)
         self._settings = settings
+        self._s3 = s3 or S3Settings()
 
     async def start(self) -> None:
         """Open the keys, make the account's own if there is none, answer."""
@@ -50,7 +52,8 @@ class IdentityApp(App):
         clock, store = self.host.clock, self._store
         values = Values(store, Vault.open(self.host.data / "identity" / VALUES_KEY))
         sessions = Sessions(store, self._keys.authorization, clock, choose)
-        injection = Injection(sessions, self._keys.authorization, values)
+        self._objects = Objects(self._s3, self._keys.authorization)
+        injection = Injection(sessions, self._keys.authorization, values, self._objects)
         self._members = await ManagedNodes.open(self.host.bus)
         nodes = Nodes(store, self._members, sessions, injection, Issuer(self.host.bus.password), clock)
         services: list[AwsService] = [
@@ -127,6 +130,6 @@ class IdentityApp(App):
 
     async def stop(self) -> None:
         """Let go."""
-        for part in ("_members", "_keys", "_store"):
+        for part in ("_objects", "_members", "_keys", "_store"):
             if hasattr(self, part):
                 await getattr(self, part).close()

@@ -269,6 +269,7 @@ async def test_a_node_gets_the_credentials_and_secrets_of_its_own_tasks_alone(ss
         resolve("/shop/pass", task="elsewhere"),
         resolve("/shop/pass", role_arn=other),
         resolve("/shop/pass", region="eu-west-1"),
+        resolve("/shop/pass", environment_files=["arn:aws:s3:::theirs/a.env"]),
     ):
         with pytest.raises(CommandRefused, match=r"The (task|node)"):
             await call

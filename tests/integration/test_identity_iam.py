@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 
 import msgspec
@@ -106,14 +107,21 @@ async def refusal(call) -> str:
     return error.value.response["Error"]["Message"]
 
 
-@pytest.fixture
-async def door(nats_platform, tmp_path):
-    identity = IdentityApp(Host(await nats_platform.bus("identity"), tmp_path, instance="t"), IdentitySettings())
+@contextlib.asynccontextmanager
+async def doors(nats_platform, directory, s3=None):
+    """Identity, with an S3 if one is given; its door."""
+    identity = IdentityApp(Host(await nats_platform.bus("identity"), directory, instance="t"), IdentitySettings(), s3)
     await start_app(identity)
     server = HttpServer(identity)
-    yield Door(await server.start(), read_credentials(tmp_path / CREDENTIALS_FILE))
+    yield Door(await server.start(), read_credentials(directory / CREDENTIALS_FILE))
     await server.stop()
     await stop_app(identity)
+
+
+@pytest.fixture
+async def door(nats_platform, tmp_path):
+    async with doors(nats_platform, tmp_path) as door:
+        yield door
 
 
 async def test_a_role_is_created_shown_listed_changed_tagged_and_deleted(door):

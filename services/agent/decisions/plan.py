@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from contracts.records.scheduler import Task
-from contracts.task_definitions import registry_secret
+from contracts.task_definitions import environment_files, registry_secret
 from services.agent.decisions.health import HealthCheck
 from services.agent.decisions.members import (
     LinuxParameters,
@@ -62,6 +62,7 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     secrets: dict[str, str] = {}
     registry_secret: str = ""
+    environment_files: list[str] = []
     cpu_units: int = 0
     memory_mib: int = 0
     memory_reservation_mib: int = 0
@@ -169,6 +170,7 @@ def _container(
         mounts=mounts(d, siblings, sources),
         environment=pairs(d.get("environment")),
         secrets=secrets(d),
+        environment_files=environment_files(d),
         registry_secret=registry_secret(d, task.account, task.region),
         cpu_units=d.get("cpu") or 0,
         memory_mib=memory,

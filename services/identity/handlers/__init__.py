@@ -3,8 +3,9 @@
 from services.identity.handlers.injection import Injection
 from services.identity.handlers.logins import RegistryLogins
 from services.identity.handlers.nodes import Nodes
+from services.identity.handlers.objects import Objects
 from services.identity.handlers.resources import Resources
 from services.identity.handlers.sessions import Sessions
 from services.identity.handlers.vaults import Values
 
-__all__ = ["Injection", "Nodes", "RegistryLogins", "Resources", "Sessions", "Values"]
+__all__ = ["Injection", "Nodes", "Objects", "RegistryLogins", "Resources", "Sessions", "Values"]

@@ -1,4 +1,5 @@
-"""The values of containers' `secrets`: read as the task's execution role, handed to the agent that asked alone."""
+"""The values of containers' `secrets`, and their environment files: read as the task's execution role, handed to the
+agent that asked alone."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from services.identity.decisions.references import (
     json_member,
     read,
 )
+from services.identity.handlers.objects import Objects
 from services.identity.handlers.sessions import Sessions
 from services.identity.handlers.vaults import Values
 from services.shared.authorization import Authorization, denied
@@ -27,15 +29,18 @@ from services.shared.sealing import seal_to
 log = structlog.get_logger()
 
 _RETRIED = "service call has been retried 1 time(s)"
+LARGEST_FILES = 2 * 1024 * 1024
+"""Bytes of all environment files of a task: a process' environment has no more (Linux: a quarter of its stack)."""
 
 
 class Injection:
     """Answers `resolve_secrets`."""
 
-    def __init__(self, sessions: Sessions, authorization: Authorization, values: Values) -> None:
+    def __init__(self, sessions: Sessions, authorization: Authorization, values: Values, objects: Objects) -> None:
         self._sessions = sessions
         self._authorization = authorization
         self._values = values
+        self._objects = objects
 
     async def resolve(self, request: ResolveSecrets) -> ResolvedSecrets:
         """All values, sealed to the asker. Raises AwsError in the words that ECS gives as the reason."""
@@ -44,6 +49,11 @@ class Injection:
         except AwsError as error:
             raise AwsError("ResourceInitializationError", _unable(error.message)) from None
         found = {text: self._value(request, role, text) for text in dict.fromkeys(request.values_from)}
+        left = LARGEST_FILES
+        for arn in dict.fromkeys(request.environment_files):
+            text = await self._file(request, role, arn, left)
+            left -= len(text.encode())
+            found[arn] = text
         log.info("secrets.resolved", task=request.task, role=request.role_arn, count=len(found))
         try:
             sealed = seal_to(base64.b64decode(request.public_key), msgspec.json.encode(found), request.task)
@@ -72,6 +82,15 @@ class Injection:
                 "ResourceInitializationError",
                 _unable(f"unable to retrieve secrets from ssm: {_RETRIED}: {_told(error)}"),
             ) from None
+
+    async def _file(self, request: ResolveSecrets, role: Role, arn: str, limit: int) -> str:
+        try:
+            return (await self._objects.read(role, request.task, request.region, arn, limit)).decode()
+        except AwsError as error:
+            why = error.message
+        except UnicodeDecodeError:
+            why = f"{arn} is not UTF-8"
+        raise AwsError("ResourceInitializationError", f"failed to download env files: {_RETRIED}: {why}")
 
     def _secret(self, request: ResolveSecrets, role: Role, reference: SecretReference) -> str:
         place = reference.secret.split(":")

@@ -17,7 +17,7 @@ from contracts.rpc.identity import (
     ResolveSecrets,
     Session,
 )
-from contracts.task_definitions import registry_secret
+from contracts.task_definitions import environment_files, registry_secret
 from services.identity.decisions.activations import admit, check
 from services.identity.handlers.injection import Injection
 from services.identity.handlers.sessions import Sessions
@@ -109,7 +109,10 @@ class Nodes:
         containers = definition.definition["containerDefinitions"]
         named = {secret["valueFrom"] for container in containers for secret in container.get("secrets") or ()}
         named |= {registry_secret(container, task.account, task.region) for container in containers}
-        if request.role_arn not in own or not named.issuperset(request.values_from):
+        overridden = task.overrides.get("containerOverrides") or ()
+        files = {arn for each in (*containers, *overridden) for arn in environment_files(each)}
+        asked = (named.issuperset(request.values_from), files.issuperset(request.environment_files))
+        if request.role_arn not in own or not all(asked):
             raise AccessDenied(f"The task {task.id} has no such secrets.")
         if (request.account, request.region) != (task.account, task.region):
             raise AccessDenied(f"The task {task.id} is of another account or region.")

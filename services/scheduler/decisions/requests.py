@@ -9,7 +9,7 @@ import msgspec
 
 from contracts.aws import ecs
 from contracts.records.scheduler import TaskDefinition
-from services.scheduler.decisions.task_definitions import check_resources
+from services.scheduler.decisions.task_definitions import check_environment_files, check_resources
 from services.shared.errors import AwsError
 
 
@@ -50,6 +50,8 @@ def check_overrides(definition: TaskDefinition, overrides: Mapping[str, Any]) ->
     for override in overrides.get("containerOverrides") or ():
         given = msgspec.convert(override.get("resourceRequirements") or [], list[ecs.ResourceRequirement])
         check_resources(override["name"], given)
+        files = msgspec.convert(override.get("environmentFiles") or [], list[ecs.EnvironmentFile])
+        check_environment_files(override["name"], files)
     for name in ("cpu", "memory"):
         if overrides.get(name) is not None and not str(overrides[name]).isdecimal():
             raise invalid(f"Invalid '{name}' override: {overrides[name]}.")

@@ -17,7 +17,10 @@ from services.scheduler.decisions.fargate import check_fargate, fargate_size, si
 from services.shared.errors import AwsError
 
 _FAMILY = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
+_S3_OBJECT = re.compile(r"arn:aws[a-z-]*:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.")
 MAX_CONTAINERS = 10
+MOST_ENVIRONMENT_FILES = 10
+"""Of a whole task definition, too."""
 #: The kernel parameters that each IPC namespace has (ECS API reference, SystemControl).
 IPC_CONTROLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 
@@ -79,6 +82,7 @@ def _complete_container(container: ecs.ContainerDefinition, request: ecs.Registe
     if container.port_mappings:
         _complete_ports(container, request.network_mode or "bridge")
     _check_memory(container, request)
+    check_environment_files(container.name, container.environment_files or [])
     check_resources(container.name, container.resource_requirements or [], request.requires_compatibilities or [])
     if request.network_mode == "awsvpc":
         if container.links:
@@ -105,6 +109,20 @@ def check_resources(
             raise refuse("GPU resource requirements are not supported on Fargate.")
     if len(requirements) > 1:
         raise refuse(f"Container '{name}': a resource type can be required only once.")
+
+
+def check_environment_files(name: str, files: Sequence[ecs.EnvironmentFile]) -> None:
+    """Files of environment variables are objects of S3 whose names end with .env. Raises ClientException.
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EnvironmentFile.html"""
+    for file in files:
+        if not _S3_OBJECT.match(file.value):
+            raise refuse(
+                f"Container '{name}': the environment file '{file.value}' is not the ARN of an Amazon S3 object."
+            )
+        if not file.value.endswith(".env"):
+            raise refuse(f"Container '{name}': the environment file '{file.value}' must have the extension .env.")
+    if len(files) > MOST_ENVIRONMENT_FILES:
+        raise refuse(f"Container '{name}': at most {MOST_ENVIRONMENT_FILES} environment files can be specified.")
 
 
 def _check_restarts(container: ecs.ContainerDefinition, policy: ecs.ContainerRestartPolicy) -> None:
@@ -176,6 +194,8 @@ def _check_together(request: ecs.RegisterTaskDefinitionRequest) -> None:
         raise refuse("A task definition must have at least one essential container.")
     if request.cpu is not None and sum(c.cpu or 0 for c in containers) > int(request.cpu):
         raise refuse("The sum of the 'cpu' settings of the containers is greater than for the task.")
+    if sum(len(c.environment_files or ()) for c in containers) > MOST_ENVIRONMENT_FILES:
+        raise refuse(f"A task definition can have at most {MOST_ENVIRONMENT_FILES} environment files.")
     _check_port_clash(request)
     volumes = {v.name for v in request.volumes or []}
     for container in containers:
@@ -204,6 +224,8 @@ def _check_namespaces(request: ecs.RegisterTaskDefinitionRequest) -> None:
             named = (control.namespace or "" for control in container.system_controls or ())
             if kernel := next((name for name in named if name.startswith(IPC_CONTROLS)), None):
                 raise refuse(f"systemControls of the IPC namespace ({kernel}) are not supported when ipcMode=host.")
+        if windows and container.environment_files:
+            raise refuse("environmentFiles is not supported for Windows containers.")
         if (linux := container.linux_parameters) is not None:
             _check_swap(container.name or "", linux, windows=windows)
 

@@ -284,5 +284,19 @@ def test_an_efs_volume_that_leads_elsewhere_is_not_mounted():
         plan(points, file_systems="/efs", **definition)
 
 
+def test_an_override_s_environment_files_stand_in_place_of_the_definition_s():
+    own, other = ({"type": "s3", "value": f"arn:aws:s3:::b/{name}.env"} for name in ("own", "other"))
+    assert plan({"environmentFiles": [own, other]}).containers[0].environment_files == [own["value"], other["value"]]
+    overrides = {"containerOverrides": [{"name": "c0", "environmentFiles": [other]}]}
+    assert plan({"environmentFiles": [own]}, overrides=overrides).containers[0].environment_files == [other["value"]]
+
+
+def test_a_registry_s_login_may_be_named_by_its_name_alone():
+    arn = "arn:aws:secretsmanager:eu-west-1:1:secret:hub"
+    for given in (arn, "hub"):
+        assert plan({"repositoryCredentials": {"credentialsParameter": given}}).containers[0].registry_secret == arn
+    assert plan({}).containers[0].registry_secret == ""
+
+
 def test_what_a_task_wants_free_on_its_node_is_in_its_plan():
     assert (plan({}).storage_gib, plan({}, ephemeralStorage={"sizeInGiB": 30}).storage_gib) == (0, 30)

@@ -93,6 +93,10 @@ def test_compatibilities_follow_network_and_size():
     assert compatibilities(completed(networkMode="awsvpc", cpu="100", memory="512")) == ["EC2", "MANAGED_INSTANCES"]
 
 
+def files(*arns: str) -> list[dict]:
+    return [{"type": "s3", "value": arn} for arn in arns]
+
+
 PORT = {"containerPort": 80, "hostPort": 8080}
 
 
@@ -137,6 +141,19 @@ PORT = {"containerPort": 80, "hostPort": 8080}
             "(kernel.msgmax) are not supported when ipcMode=host",
         ),
         ([container(privileged=True)], FARGATE, "privileged"),
+        ([container(environmentFiles=files("arn:aws:s3:::b"))], {}, "is not the ARN of an Amazon S3 object"),
+        ([container(environmentFiles=files("s3://bucket/a.env"))], {}, "is not the ARN of an Amazon S3 object"),
+        ([container(environmentFiles=files("arn:aws:s3:::bucket/a.txt"))], {}, "must have the extension .env"),
+        (
+            [container(f"c{n}", environmentFiles=files(*["arn:aws:s3:::bucket/a.env"] * 6)) for n in range(2)],
+            {},
+            "A task definition can have at most 10 environment files.",
+        ),
+        (
+            [container(environmentFiles=files("arn:aws:s3:::bucket/a.env"))],
+            WINDOWS,
+            "environmentFiles is not supported",
+        ),
         ([container()], {"cpu": "lots"}, "Invalid 'cpu' setting for task."),
         ([container(f"c{i}") for i in range(11)], {}, "Too many containers."),
     ],
