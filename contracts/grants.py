@@ -19,7 +19,13 @@ from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
-from contracts.rpc.identity import ISSUE_SESSION, READ_REGISTRY_LOGIN, REGISTER_NODE, RESOLVE_SECRETS
+from contracts.rpc.identity import (
+    ISSUE_SESSION,
+    READ_REGISTRY_LOGIN,
+    REGISTER_NODE,
+    RESOLVE_SECRETS,
+    STORE_SESSION_LOG,
+)
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
@@ -96,7 +102,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
 """Whose entities a service may read, beside its own."""
 
 CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
-    "agent": (ISSUE_SESSION, RESOLVE_SECRETS, ISSUE_PULL_TOKEN),
+    "agent": (ISSUE_SESSION, RESOLVE_SECRETS, STORE_SESSION_LOG, ISSUE_PULL_TOKEN),
     "edge": (REGISTER_NODE,),
     "registry": (START_SCAN, DESCRIBE_FINDINGS, READ_REGISTRY_LOGIN),
     "scanner": (ISSUE_PULL_TOKEN,),

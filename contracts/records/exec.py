@@ -10,7 +10,8 @@ import msgspec
 
 class ExecOpen(msgspec.Struct, kw_only=True, frozen=True):
     """The scheduler to a task's node: somebody will come for this session with the token that has this SHA-256 (hex),
-    once, within `expires_in_s` seconds. `log_group`: where the session's output is to be logged; empty: nowhere."""
+    once, within `expires_in_s` seconds. `log_group` and `log_bucket` (an S3 bucket, under `log_key`, put there as
+    `log_role`): where the session's output is to be logged; empty: not there."""
 
     session: str
     token_digest: str
@@ -23,6 +24,9 @@ class ExecOpen(msgspec.Struct, kw_only=True, frozen=True):
     tty: bool
     expires_in_s: float = 60.0
     log_group: str = ""
+    log_bucket: str = ""
+    log_key: str = ""
+    log_role: str = ""
 
 
 class ExecAttach(msgspec.Struct, kw_only=True, frozen=True):

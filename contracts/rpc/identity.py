@@ -50,6 +50,24 @@ class ResolvedSecrets(msgspec.Struct, kw_only=True, frozen=True):
     sealed: str
 
 
+class StoreSessionLog(msgspec.Struct, kw_only=True, frozen=True):
+    """What a session of ExecuteCommand in a task wrote, to be an object in S3 that the task's role puts there.
+    `content` is base64 of it. `service` as in IssueSession."""
+
+    role_arn: str
+    task: str
+    account: str
+    region: str
+    bucket: str
+    key: str
+    content: str
+    service: str = ECS_TASKS
+
+
+class SessionLogStored(msgspec.Struct, kw_only=True, frozen=True):
+    """It is there."""
+
+
 class RegisterNode(msgspec.Struct, kw_only=True, frozen=True):
     """A machine wants to be a node of a cluster in the activation's account and region. It made a secret, of which it
     tells the SHA-256 (hex) alone; the same one again is the same machine."""
@@ -89,8 +107,10 @@ ISSUE_SESSION = Command("identity", "issue_session", IssueSession, Session)
 
 RESOLVE_SECRETS = Command("identity", "resolve_secrets", ResolveSecrets, ResolvedSecrets)
 
+STORE_SESSION_LOG = Command("identity", "store_session_log", StoreSessionLog, SessionLogStored)
+
 REGISTER_NODE = Command("identity", "register_node", RegisterNode, NodeRegistered)
 
 READ_REGISTRY_LOGIN = Command("identity", "read_registry_login", ReadRegistryLogin, RegistryLogin)
 
-COMMANDS = (ISSUE_SESSION, RESOLVE_SECRETS, REGISTER_NODE, READ_REGISTRY_LOGIN)
+COMMANDS = (ISSUE_SESSION, RESOLVE_SECRETS, STORE_SESSION_LOG, REGISTER_NODE, READ_REGISTRY_LOGIN)

@@ -146,8 +146,8 @@ class Session:
                 await self._send(channel.HANDSHAKE_COMPLETE, channel.handshake_complete())
                 code = await self._run_command()
             await self._last_words()
-            await self._say(channel.closing(self._wanted.session, self._clock(), output=self._why, exit_code=code))
-            await self._log.close()
+            said = "\n".join(filter(None, (self._why, await self._log.close())))
+            await self._say(channel.closing(self._wanted.session, self._clock(), output=said, exit_code=code))
         finally:
             for helper in helpers:
                 helper.cancel()

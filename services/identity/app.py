@@ -9,7 +9,13 @@ import structlog
 from aiohttp import web
 
 from contracts.records.identity import ACCESS_KEY, KINDS, SECRET
-from contracts.rpc.identity import ISSUE_SESSION, READ_REGISTRY_LOGIN, REGISTER_NODE, RESOLVE_SECRETS
+from contracts.rpc.identity import (
+    ISSUE_SESSION,
+    READ_REGISTRY_LOGIN,
+    REGISTER_NODE,
+    RESOLVE_SECRETS,
+    STORE_SESSION_LOG,
+)
 from contracts.subjects import NODE_LOGINS
 from services.identity.adapters import Credentials, choose, read_credentials, write_credentials
 from services.identity.api import Activations, Iam, Parameters, Secrets, SecurityTokens
@@ -52,10 +58,10 @@ class IdentityApp(App):
         clock, store = self.host.clock, self._store
         values = Values(store, Vault.open(self.host.data / "identity" / VALUES_KEY))
         sessions = Sessions(store, self._keys.authorization, clock, choose)
-        self._objects = Objects(self._s3, self._keys.authorization)
+        self._objects = Objects(self._s3, sessions, self._keys.authorization)
         injection = Injection(sessions, self._keys.authorization, values, self._objects)
         self._members = await ManagedNodes.open(self.host.bus)
-        nodes = Nodes(store, self._members, sessions, injection, Issuer(self.host.bus.password), clock)
+        nodes = Nodes(store, self._members, sessions, injection, self._objects, Issuer(self.host.bus.password), clock)
         services: list[AwsService] = [
             SecurityTokens(store, store.table(ACCESS_KEY), sessions),
             Iam(store, clock, choose),
@@ -73,9 +79,11 @@ class IdentityApp(App):
         bus = self.host.bus
         await bus.serve(ISSUE_SESSION, sessions.for_task)
         await bus.serve(RESOLVE_SECRETS, injection.resolve)
+        await bus.serve(STORE_SESSION_LOG, self._objects.store_session_log)
         await bus.serve(REGISTER_NODE, nodes.register)
         await bus.serve_nodes(ISSUE_SESSION, nodes.issue_session)
         await bus.serve_nodes(RESOLVE_SECRETS, nodes.resolve_secrets)
+        await bus.serve_nodes(STORE_SESSION_LOG, nodes.store_session_log)
         await bus.subscribe(NODE_LOGINS, nodes.on_login, queue="identity")
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:

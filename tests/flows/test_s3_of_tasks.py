@@ -1,4 +1,5 @@
-"""What tasks have of S3: their environment files. A real S3 server, a platform that knows of it, real containers."""
+"""What tasks have of S3: environment files, logs of sessions in them. A real S3 server, a platform that knows of it,
+real containers."""
 
 import json
 import os
@@ -6,6 +7,7 @@ import os
 import boto3
 import pytest
 
+from tests.builders.data_channel import ask, silent
 from tests.builders.images import busybox_image
 from tests.builders.platform import FARGATE, roadstead, sleeper, until
 from tests.builders.seaweed import KEY, SECRET
@@ -19,7 +21,8 @@ class Story:
     def __init__(self, platform, bucket, s3) -> None:
         self.platform, self.bucket, self.s3 = platform, bucket, s3
         self.ecs = platform.client("ecs")
-        self.ecs.create_cluster(clusterName=CLUSTER)
+        logging = {"logging": "OVERRIDE", "logConfiguration": {"s3BucketName": bucket, "s3KeyPrefix": "exec"}}
+        self.ecs.create_cluster(clusterName=CLUSTER, configuration={"executeCommandConfiguration": logging})
         self.image = platform.push(busybox_image(), "busybox")
         self.role = self.made("reader", "s3:GetObject", f"{self.arn}/conf/*")
 
@@ -118,3 +121,37 @@ def test_a_file_that_ecs_would_not_take_is_refused(story):
     override = {"containerOverrides": [{"name": "main", "environmentFiles": [text]}]}
     with pytest.raises(story.ecs.exceptions.ClientException, match=r"must have the extension \.env"):
         story.run("true", overrides=override)
+
+
+def executed(story, **members):
+    """The channel of a session that has ended, and its object's key, in a new task that is stopped then."""
+    definition = sleeper(story.image, "sleep", "86421") | {"family": "exec", **members}
+    arn = story.ecs.register_task_definition(**definition)["taskDefinition"]["taskDefinitionArn"]
+    given = {"cluster": CLUSTER, "taskDefinition": arn, "enableExecuteCommand": True, **FARGATE}
+    (task,) = story.ecs.run_task(**given)["tasks"]
+    where = {"cluster": CLUSTER, "tasks": [task["taskArn"]]}
+    until(lambda: story.ecs.describe_tasks(**where)["tasks"][0]["lastStatus"] == "RUNNING", 60)
+    session = story.ecs.execute_command(
+        cluster=CLUSTER, task=task["taskArn"], command="sh -c 'echo for the log; exit 3'", interactive=False
+    )["session"]
+    channel = ask(session, silent)
+    story.ecs.stop_task(cluster=CLUSTER, task=task["taskArn"])
+    assert channel.output == b"for the log\n"
+    assert channel.closed["ExitCode"] == 3
+    return channel, f"exec/{session['sessionId']}.log"
+
+
+def test_a_session_is_logged_to_the_bucket_that_the_cluster_names_as_the_task_s_role_may(story):
+    role = story.made("logger", "s3:PutObject", f"{story.arn}/exec/*")
+    channel, key = executed(story, taskRoleArn=role)
+    assert channel.closed["Output"] == ""
+    assert story.s3.get_object(Bucket=story.bucket, Key=key)["Body"].read() == b"for the log\n"
+
+
+def test_who_is_at_a_session_hears_that_it_could_not_be_logged(story):
+    channel, key = executed(story, taskRoleArn=story.role)
+    said = channel.closed["Output"]
+    assert f"could not be logged to the bucket {story.bucket}: " in said
+    assert f"not authorized to perform: s3:PutObject on resource: {story.arn}/{key} " in said
+    channel, _ = executed(story)
+    assert "the task has no task role" in channel.closed["Output"]

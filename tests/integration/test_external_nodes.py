@@ -11,6 +11,7 @@ import nats
 import nats.errors
 import pytest
 from botocore.exceptions import ClientError
+from msgspec.structs import replace
 
 from contracts.records.agent import NODE
 from contracts.records.exec import ExecAnswer, ExecAttach, ExecOpen
@@ -19,9 +20,11 @@ from contracts.rpc.identity import (
     ISSUE_SESSION,
     REGISTER_NODE,
     RESOLVE_SECRETS,
+    STORE_SESSION_LOG,
     IssueSession,
     RegisterNode,
     ResolveSecrets,
+    StoreSessionLog,
 )
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
 from contracts.subjects import exec_attach, exec_in, exec_open, exec_out
@@ -261,6 +264,11 @@ async def test_a_node_gets_the_credentials_and_secrets_of_its_own_tasks_alone(ss
         return await bus.call(RESOLVE_SECRETS, ResolveSecrets(values_from=list(wanted), public_key=key, **about))
 
     assert (await resolve("/shop/pass")).sealed
+    logged = StoreSessionLog(
+        role_arn=role, task="mine", account="000000000000", region=REGION, bucket="logs", key="s1.log", content=""
+    )
+    with pytest.raises(CommandRefused, match="not authorized to perform: s3:GetBucketLocation"):
+        await bus.call(STORE_SESSION_LOG, logged)  # as the role of its own task, which may not
     for call in (
         bus.call(ISSUE_SESSION, IssueSession(role_arn=other, session_name="mine")),
         bus.call(ISSUE_SESSION, IssueSession(role_arn=role, session_name="elsewhere")),
@@ -270,6 +278,8 @@ async def test_a_node_gets_the_credentials_and_secrets_of_its_own_tasks_alone(ss
         resolve("/shop/pass", role_arn=other),
         resolve("/shop/pass", region="eu-west-1"),
         resolve("/shop/pass", environment_files=["arn:aws:s3:::theirs/a.env"]),
+        bus.call(STORE_SESSION_LOG, replace(logged, role_arn=other)),
+        bus.call(STORE_SESSION_LOG, replace(logged, task="elsewhere")),
     ):
         with pytest.raises(CommandRefused, match=r"The (task|node)"):
             await call

@@ -8,6 +8,7 @@ from nats.aio.msg import Msg
 
 from contracts.grants import node_permissions
 from contracts.records.identity import ACTIVATION, MANAGED_NODE, ManagedNode
+from contracts.records.scheduler import Task, TaskDefinition
 from contracts.rpc.identity import (
     ECS_TASKS,
     IssueSession,
@@ -16,10 +17,13 @@ from contracts.rpc.identity import (
     ResolvedSecrets,
     ResolveSecrets,
     Session,
+    SessionLogStored,
+    StoreSessionLog,
 )
 from contracts.task_definitions import environment_files, registry_secret
 from services.identity.decisions.activations import admit, check
 from services.identity.handlers.injection import Injection
+from services.identity.handlers.objects import Objects
 from services.identity.handlers.sessions import Sessions
 from services.shared.clock import Clock
 from services.shared.errors import AccessDenied, AwsError
@@ -41,6 +45,7 @@ class Nodes:
         members: ManagedNodes,
         sessions: Sessions,
         injection: Injection,
+        objects: Objects,
         issuer: Issuer,
         clock: Clock,
     ) -> None:
@@ -48,6 +53,7 @@ class Nodes:
         self._members = members
         self._sessions = sessions
         self._injection = injection
+        self._objects = objects
         self._issuer = issuer
         self._clock = clock
 
@@ -96,8 +102,7 @@ class Nodes:
     async def issue_session(self, node: str, request: IssueSession) -> Session:
         """Credentials of the role of a task that is on this node. Raises AccessDenied."""
         task, definition = await self._members.task(node, request.session_name)
-        roles = {definition.definition.get("taskRoleArn"), task.overrides.get("taskRoleArn")}
-        if request.role_arn not in roles:
+        if request.role_arn not in _task_roles(task, definition):
             raise AccessDenied(f"The task {task.id} does not have the role '{request.role_arn}'.")
         return await self._sessions.for_task(replace(request, service=ECS_TASKS))
 
@@ -118,6 +123,14 @@ class Nodes:
             raise AccessDenied(f"The task {task.id} is of another account or region.")
         return await self._injection.resolve(replace(request, service=ECS_TASKS))
 
+    async def store_session_log(self, node: str, request: StoreSessionLog) -> SessionLogStored:
+        """What a session in a task on this node wrote, put into S3 as the task's role. Raises AccessDenied and what
+        `Objects.store_session_log` does."""
+        task, definition = await self._members.task(node, request.task)
+        if request.role_arn not in _task_roles(task, definition):
+            raise AccessDenied(f"The task {task.id} does not have the role '{request.role_arn}'.")
+        return await self._objects.store_session_log(replace(request, service=ECS_TASKS))
+
     async def deregister(self, account: str, region: str, name: str) -> ManagedNode | None:
         """Take a node out for good; None when there is none of this name. It is refused from then on."""
         found = (n for n in self._store.table(MANAGED_NODE).records(account, region) if n.node == name)
@@ -130,3 +143,7 @@ class Nodes:
             lambda old: old if old is None or old.status == "INACTIVE" else replace(old, status="INACTIVE"),
             "managed_node.deregistered.v1",
         )
+
+
+def _task_roles(task: Task, definition: TaskDefinition) -> set[str | None]:
+    return {definition.definition.get("taskRoleArn"), task.overrides.get("taskRoleArn")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -10,6 +12,8 @@ from typing import TypeVar
 import structlog
 
 from contracts.records.identity import Role
+from contracts.rpc.identity import SessionLogStored, StoreSessionLog
+from services.identity.handlers.sessions import Sessions
 from services.shared.authorization import Authorization, denied
 from services.shared.errors import AccessDenied, AwsError
 from services.shared.policies import ALLOW
@@ -29,7 +33,8 @@ NOT_CONFIGURED = "there is no S3 here: set ROADSTEAD_S3_ENDPOINT and its keys fo
 class Objects:
     """`settings` without keys: there is no S3, and who asks for an object is told so."""
 
-    def __init__(self, settings: S3Settings, authorization: Authorization) -> None:
+    def __init__(self, settings: S3Settings, sessions: Sessions, authorization: Authorization) -> None:
+        self._sessions = sessions
         self._client = S3Client(settings) if settings.access_key_id else None
         self._authorization = authorization
 
@@ -49,6 +54,16 @@ class Objects:
         """Put an object where the role may. Raises AwsError, as `read` does."""
         self._require(role, who, region, (("s3:GetBucketLocation", bucket), ("s3:PutObject", f"{bucket}/{key}")))
         await self._done("PutObject", lambda client: client.bucket(bucket).put(key, data))
+
+    async def store_session_log(self, request: StoreSessionLog) -> SessionLogStored:
+        """The command of that name. Raises AwsError, AccessDenied."""
+        role = self._sessions.role_of_task(request.role_arn, request.service)
+        try:
+            content = base64.b64decode(request.content, validate=True)
+        except binascii.Error:
+            raise AwsError("ValidationException", "content: base64 is wanted") from None
+        await self.write(role, request.task, request.region, request.bucket, request.key, content)
+        return SessionLogStored()
 
     def _require(self, role: Role, who: str, region: str, wanted: tuple[tuple[str, str], ...]) -> None:
         for action, resource in wanted:

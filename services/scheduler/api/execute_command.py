@@ -15,11 +15,18 @@ import structlog
 
 from contracts.aws import ecs
 from contracts.records.exec import ExecAnswer, ExecOpen
+from contracts.records.scheduler import Task
 from contracts.subjects import exec_open
 from services.scheduler.api.base import EcsBase
 from services.scheduler.api.shapes import task_shape
 from services.scheduler.decisions import names
-from services.scheduler.decisions.execute_command import NOT_ENABLED, choose_container, log_group, read_command
+from services.scheduler.decisions.execute_command import (
+    NOT_ENABLED,
+    choose_container,
+    log_group,
+    log_object,
+    read_command,
+)
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError, StateUnavailable
 
@@ -54,6 +61,7 @@ class ExecuteCommands(EcsBase):
             raise AwsError(*NOT_ENABLED)
         session = "ecs-execute-command-" + "".join(secrets.choice(SESSION_LETTERS) for _ in range(25))
         token = secrets.token_urlsafe(48)
+        log_bucket, log_key = log_object(cluster.request, session)
         await self._expect(
             task.node,
             ExecOpen(
@@ -67,6 +75,9 @@ class ExecuteCommands(EcsBase):
                 argv=read_command(request.command),
                 tty=request.interactive,
                 log_group=log_group(cluster.request),
+                log_bucket=log_bucket,
+                log_key=log_key,
+                log_role=self._task_role(task) if log_bucket else "",
             ),
         )
         where = urlencode(
@@ -84,6 +95,11 @@ class ExecuteCommands(EcsBase):
             ),
             task_arn=shape.task_arn,
         )
+
+    def _task_role(self, task: Task) -> str:
+        definition = self.world.definition_of(task)
+        own = definition.definition.get("taskRoleArn") if definition is not None else None
+        return task.overrides.get("taskRoleArn") or own or ""
 
     async def _expect(self, node: str, wanted: ExecOpen) -> None:
         """Have the node's agent expect the session. Raises TargetNotConnectedException."""

@@ -42,7 +42,18 @@ def choose_container(names: Sequence[str], wanted: str | None) -> str:
 def log_group(cluster: Mapping[str, Any]) -> str:
     """The log group that a cluster's executeCommandConfiguration (`request` of its record) sends sessions to; empty:
     none. With DEFAULT a session is not logged anew: there is no awslogs configuration that it would take over."""
+    return _log_configuration(cluster).get("cloudWatchLogGroupName") or ""
+
+
+def log_object(cluster: Mapping[str, Any], session: str) -> tuple[str, str]:
+    """The bucket in S3 that a session is logged to, and the object's key, as Session Manager names it: `session.log`
+    under the prefix. Both empty: none."""
+    given = _log_configuration(cluster)
+    bucket = given.get("s3BucketName") or ""
+    prefix = (given.get("s3KeyPrefix") or "").strip("/")
+    return (bucket, f"{prefix}{'/' if prefix else ''}{session}.log") if bucket else ("", "")
+
+
+def _log_configuration(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
     configuration = (cluster.get("configuration") or {}).get("executeCommandConfiguration") or {}
-    if configuration.get("logging") != "OVERRIDE":
-        return ""
-    return (configuration.get("logConfiguration") or {}).get("cloudWatchLogGroupName") or ""
+    return (configuration.get("logConfiguration") or {}) if configuration.get("logging") == "OVERRIDE" else {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.scheduler.decisions.execute_command import choose_container, log_group, read_command
+from services.scheduler.decisions.execute_command import choose_container, log_group, log_object, read_command
 from services.shared.errors import AwsError
 
 
@@ -47,3 +47,16 @@ def configuration(**members):
 )
 def test_a_session_is_logged_where_the_cluster_says(request_, group):
     assert log_group(request_) == group
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"s3BucketName": "b"}, ("b", "s-1.log")),
+        ({"s3BucketName": "b", "s3KeyPrefix": "/exec/prod/"}, ("b", "exec/prod/s-1.log")),
+        ({"s3KeyPrefix": "exec"}, ("", "")),
+    ],
+)
+def test_a_session_s_object_has_its_name_under_the_prefix(given, place):
+    assert log_object(configuration(logging="OVERRIDE", logConfiguration=given), "s-1") == place
+    assert log_object(configuration(logging="DEFAULT", logConfiguration=given), "s-1") == ("", "")
