@@ -41,6 +41,9 @@ def unsupported(definition: Mapping[str, Any]) -> str:
     for member, noun in _OF_TASK.items():
         if definition.get(member):
             return f"{noun} ({member}) can not be had from Roadstead."
+    system = (definition.get("runtimePlatform") or {}).get("operatingSystemFamily") or ""
+    if system.startswith("WINDOWS"):
+        return f"the operating system {system} (runtimePlatform) can not be had from Roadstead: every node is Linux."
     for volume in definition.get("volumes") or ():
         if why := _volume(volume):
             return f"volume '{volume.get('name')}': {why}"

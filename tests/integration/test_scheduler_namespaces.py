@@ -62,7 +62,6 @@ async def test_a_namespace_that_is_not_there_is_not_found(stage, namespace):
     [
         ({"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}, "arm"),
         ({"cpuArchitecture": "X86_64"}, "intel"),
-        ({"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}, None),
     ],
 )
 async def test_a_task_goes_where_its_platform_is(stage, platform, node):
@@ -71,9 +70,5 @@ async def test_a_task_goes_where_its_platform_is(stage, platform, node):
         await stage.agent(name, attributes={"ecs.cpu-architecture": architecture})
     container = {"name": "main", "image": "busybox", "memory": 32}
     await client("RegisterTaskDefinition", family="built", containerDefinitions=[container], runtimePlatform=platform)
-    answer = await client("RunTask", taskDefinition="built", launchType="EC2")
-    if node is None:
-        reasons = {failure["reason"] for failure in answer["failures"]}
-        assert reasons == {"MemberOf placement constraint unsatisfied"}
-    else:
-        await until(lambda: len(stage.agents[node].running()) == 1)
+    await client("RunTask", taskDefinition="built", launchType="EC2")
+    await until(lambda: len(stage.agents[node].running()) == 1)

@@ -203,6 +203,12 @@ def efs(**members) -> dict:
             {},
             "Container 'web': Docker security options (dockerSecurityOptions) can not be had from Roadstead.",
         ),
+        (
+            {},
+            WINDOWS,
+            "The operating system WINDOWS_SERVER_2022_CORE (runtimePlatform) can not be had from Roadstead: every node "
+            "is Linux.",
+        ),
         ({}, {"enableFaultInjection": True}, "Fault injection (enableFaultInjection) can not be had from Roadstead."),
         (
             {},
