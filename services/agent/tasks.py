@@ -260,6 +260,8 @@ class TaskRunner:
                 container.finish(await container.end(lambda: self._launch(container), self._over))
         except RuntimeFailure as failure:
             container.finish(None, f"{failure.code}: {failure.reason}")
+        except PlanError as error:
+            container.finish(None, error.reason)
         except Exception as error:
             log.exception("container.failed", container=container.plan.id)
             container.finish(None, f"ContainerRuntimeError: {type(error).__name__}: {error}")

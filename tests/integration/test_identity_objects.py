@@ -98,14 +98,20 @@ async def test_a_role_that_may_not_is_refused_naming_what_it_lacks(stage):
     assert f"not authorized to perform: s3:GetBucketLocation on resource: {bucket}" in await stage.why(arn)
 
 
+@pytest.mark.parametrize("way", ["open/../mine.env", "open/./a.env", "open//a.env", "../other/a.env", "/mine.env"])
+async def test_a_key_that_a_server_could_take_for_another_is_none(stage, way):
+    await stage.put("mine.env")
+    bucket = f"arn:aws:s3:::{stage.bucket}"
+    await stage.role(allow("s3:GetObject", f"{bucket}/*"), allow("s3:GetBucketLocation", bucket))
+    assert await stage.why(f"{bucket}/{way}") == f"unable to parse bucket and key from the s3 ARN {bucket}/{way}"
+
+
 async def test_what_is_not_there_is_no_text_or_too_large_is_told(stage):
     await stage.role(allow("s3:*"))
     nobody = f"arn:aws:s3:::{stage.bucket}/none.env"
     said = await stage.why(nobody)
     assert said.startswith("operation error S3: GetObject, https response error StatusCode: 404, api error NoSuchKey: ")
-    assert await stage.why("arn:aws:s3:::no") == (
-        "unable to parse bucket and key from s3 ARN specified in environmentFile arn:aws:s3:::no"
-    )
+    assert await stage.why("arn:aws:s3:::no") == "unable to parse bucket and key from the s3 ARN arn:aws:s3:::no"
     binary = await stage.put("binary.env", b"A=\xff")
     assert await stage.why(binary) == f"{binary} is not UTF-8"
     half = b"A=" + b"a" * (LARGEST_FILES // 2)

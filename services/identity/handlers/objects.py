@@ -25,6 +25,7 @@ log = structlog.get_logger()
 Done = TypeVar("Done")
 
 _ARN = re.compile(r"arn:aws[a-z-]*:s3:::([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
+_ASIDE = frozenset(("", ".", ".."))
 WITHIN_S = 20.0
 """How long an object may take: the agent that asked waits a little longer."""
 NOT_CONFIGURED = "there is no S3 here: set ROADSTEAD_S3_ENDPOINT and its keys for identity"
@@ -52,6 +53,7 @@ class Objects:
 
     async def write(self, role: Role, who: str, region: str, bucket: str, key: str, data: bytes) -> None:
         """Put an object where the role may. Raises AwsError, as `read` does."""
+        bucket, key = _place(f"arn:aws:s3:::{bucket}/{key}")
         self._require(role, who, region, (("s3:GetBucketLocation", bucket), ("s3:PutObject", f"{bucket}/{key}")))
         await self._done("PutObject", lambda client: client.bucket(bucket).put(key, data))
 
@@ -88,9 +90,11 @@ class Objects:
 
 
 def _place(arn: str) -> tuple[str, str]:
+    """Bucket and key. What a server could take for a way to another place is refused: what is judged by the role's
+    policies must be what is asked for."""
     found = _ARN.fullmatch(arn)
-    if found is None:
-        raise AwsError("InvalidArn", f"unable to parse bucket and key from s3 ARN specified in environmentFile {arn}")
+    if found is None or not _ASIDE.isdisjoint(found[2].split("/")):
+        raise AwsError("InvalidArn", f"unable to parse bucket and key from the s3 ARN {arn}")
     return found[1], found[2]
 
 

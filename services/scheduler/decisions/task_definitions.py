@@ -304,6 +304,10 @@ def required_attributes(request: ecs.RegisterTaskDefinitionRequest) -> list[str]
             found.add(f"com.amazonaws.ecs.capability.logging-driver.{container.log_configuration.log_driver}")
         if ".dkr.ecr." in (container.image or ""):
             found.add("com.amazonaws.ecs.capability.ecr-auth")
+        if container.environment_files:
+            found.add("ecs.capability.env-files.s3")
+        if container.repository_credentials is not None:
+            found.add("ecs.capability.private-registry-authentication.secretsmanager")
         if container.health_check is not None:
             found.add("ecs.capability.container-health-check")
         if container.depends_on:

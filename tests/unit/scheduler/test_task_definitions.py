@@ -87,6 +87,17 @@ def test_shared_namespaces_on_instances_are_taken_as_they_are_and_need_an_agent_
     assert "ecs.capability.pid-ipc-namespace-sharing" not in required_attributes(completed())
 
 
+def test_files_and_logins_of_registries_need_agents_that_know_them():
+    given = completed(
+        container(
+            environmentFiles=files("arn:aws:s3:::bucket/a.env"), repositoryCredentials={"credentialsParameter": "hub"}
+        )
+    )
+    wanted = {"ecs.capability.env-files.s3", "ecs.capability.private-registry-authentication.secretsmanager"}
+    assert wanted <= set(required_attributes(given))
+    assert not wanted & set(required_attributes(completed()))
+
+
 def test_compatibilities_follow_network_and_size():
     assert compatibilities(completed()) == ["EXTERNAL", "EC2"]
     assert compatibilities(completed(**FARGATE)) == ["EC2", "FARGATE", "MANAGED_INSTANCES"]
