@@ -11,15 +11,19 @@ one is there within some 30 ms and leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 CHUNK = 1 << 18
+FILE_SECONDS = 20
+"""What one file may take of the processor's time."""
 LARGE = 16 << 20
 """From so many bytes on a layer takes long in any case, and lets go before what others wait for."""
 
@@ -28,6 +32,22 @@ def _limit(memory: int, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """For one file: what takes longer is broken off and told of, and the rest goes on."""
+    from services.scanner.decisions.bounds import Broken
+
+    def over(signal_number: int, frame: object) -> None:
+        raise Broken(f"reading it takes more than {FILE_SECONDS} s")
+
+    signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, FILE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def layer(limits_json: str) -> dict[str, Any]:
@@ -50,7 +70,7 @@ def layer(limits_json: str) -> dict[str, Any]:
 
     stream = chunks()
     try:
-        report = read_layer(stream, limits)
+        report = read_layer(stream, limits, _in_time)
         for _ in stream:  # what follows the end of the tar belongs to the digest
             pass
     except LayerUnsupported as error:
@@ -64,7 +84,7 @@ def layer(limits_json: str) -> dict[str, Any]:
 
 def match(index_path: str = "") -> dict[str, Any]:
     """Lay the layers on each other and look their packages up. stdin: [[digest, report], …]."""
-    from services.scanner.decisions.layers import merge
+    from services.scanner.decisions.layers import merge, unreadable
     from services.scanner.decisions.matching import findings, summary, unjudged
 
     _limit(1 << 30, 120)
@@ -79,6 +99,7 @@ def match(index_path: str = "") -> dict[str, Any]:
         note = unjudged(contents, covered(meta), odd)
     else:
         note = "no advisories are imported: nothing was judged"
+    note = "; ".join(filter(None, (note, unreadable(contents))))
     told = {"note": note, "packages": len(contents.packages), "advisories": meta.get("version", ""), **summary(found)}
     packages = [
         {**installed.package._asdict(), "path": installed.path, "layer": installed.layer}

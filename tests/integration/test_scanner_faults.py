@@ -58,9 +58,10 @@ MIB = 1 << 20
         (b"this is no tar at all, but long enough to be taken for one" * 20, "FAILED", "no tar"),
         (tar_layer({"/var/lib/dpkg/status": b"x" * (MIB + 1)}), "FAILED", "/var/lib/dpkg/status has 1048577 bytes"),
         (tar_layer({f"/{n}": "" for n in range(101)}), "FAILED", "more than 100 entries"),
-        (b"\x28\xb5\x2f\xfd" + b"\0" * 600, "UNSUPPORTED_IMAGE", "zstd"),
+        (b"\x28\xb5\x2f\xfd" + b"\0" * 600, "FAILED", "zstd stream"),
+        (b"BZh9" + b"\0" * 600, "UNSUPPORTED_IMAGE", "bzip2"),
     ],
-    ids=["bomb", "short gzip", "bad gzip", "no tar", "giant file", "entries", "zstd"],
+    ids=["bomb", "short gzip", "bad gzip", "no tar", "giant file", "entries", "zstd", "bzip2"],
 )
 async def test_a_layer_that_can_not_be_read_fails_the_scan_and_says_so(
     registry, nats_platform, tmp_path, layer, status, why

@@ -7,22 +7,41 @@ in the same layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from services.scanner.decisions.packages import OS_RELEASE, Package, kind_of, os_release, read
-from services.scanner.decisions.tar import LayerRefused, Limits, unpacked, walk
+from services.scanner.decisions.bounds import Budget
+from services.scanner.decisions.packages import (
+    OS_RELEASE,
+    PROGRAM,
+    PYTHON,
+    Package,
+    catalogue,
+    kind_of,
+    most_of,
+    normalised,
+    os_release,
+)
+from services.scanner.decisions.tar import Entry, LayerRefused, Limits, unpacked, walk
 
-FORMAT = 1
+FORMAT = 2
 """Of a layer's report as it is kept; another number makes it be read anew."""
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+NAMED = 3
+"""How many files that could not be read a scan names."""
+
+Guard = Callable[[], AbstractContextManager[Any]]
+"""Around the reading of each file: what takes too long in it raises bounds.Broken."""
 
 
-def read_layer(chunks: Iterable[bytes], limits: Limits) -> dict[str, Any]:
-    """Read a layer as it is stored: {format, files: {path: {kind, packages | release}}, whiteouts, opaque, unread}.
-    `unread` are files of packages that are hard links to content which was not kept.
+def read_layer(chunks: Iterable[bytes], limits: Limits, guard: Guard = contextlib.nullcontext) -> dict[str, Any]:
+    """Read a layer as it is stored: {format, files: {path: {kind, packages | release, note}}, whiteouts, opaque,
+    unread}. `unread` are files of packages that are hard links to content which was not kept; the note of a file says
+    why not all of it could be read.
 
     Raises LayerRefused, LayerUnsupported.
     """
@@ -30,19 +49,17 @@ def read_layer(chunks: Iterable[bytes], limits: Limits) -> dict[str, Any]:
     whiteouts: list[str] = []
     opaque: list[str] = []
     unread: list[str] = []
+    budget = Budget()
     count = 0
-    for entry in walk(unpacked(chunks, limits.unpacked), lambda path: kind_of(path) is not None, limits):
+    for entry in walk(unpacked(chunks, limits.unpacked), _is_wanted, limits, _most):
         folder, _, base = entry.path.rpartition("/")
         if base == _OPAQUE:
             opaque.append(folder)
         elif base.startswith(_WHITEOUT):
             whiteouts.append(f"{folder}/{base[4:]}" if folder else base[4:])
-        elif entry.data is not None:
-            files[entry.path] = _file(entry.path, entry.data)
-            count += len(files[entry.path].get("packages", ()))
-        elif entry.link and kind_of(entry.path) and entry.link in files:
-            files[entry.path] = files[entry.link]
-            count += len(files[entry.path].get("packages", ()))
+        elif told := _told(entry, files, budget, guard):
+            files[entry.path] = told
+            count += len(told.get("packages", ()))
         else:
             files.pop(entry.path, None)
             if entry.link and kind_of(entry.path):
@@ -52,11 +69,30 @@ def read_layer(chunks: Iterable[bytes], limits: Limits) -> dict[str, Any]:
     return {"format": FORMAT, "files": files, "whiteouts": whiteouts, "opaque": opaque, "unread": unread}
 
 
-def _file(path: str, data: bytes) -> dict[str, Any]:
-    kind = kind_of(path) or ""
+def _is_wanted(path: str) -> bool:
+    return kind_of(path) is not None
+
+
+def _most(path: str) -> int | None:
+    return most_of(kind_of(path) or "")
+
+
+def _told(entry: Entry, files: dict[str, dict[str, Any]], budget: Budget, guard: Guard) -> dict[str, Any] | None:
+    """What a file says; None for one that says nothing, most of all."""
+    if entry.large:
+        note = f"it has {entry.large} bytes, more than are read of such a file"
+        return {"kind": kind_of(entry.path), "packages": [], "note": note}
+    if entry.data is None:
+        return files.get(entry.link) if entry.link and kind_of(entry.path) else None
+    kind = PROGRAM if entry.program else kind_of(entry.path) or ""
     if kind == OS_RELEASE:
-        return {"kind": kind, "release": os_release(data)}
-    return {"kind": kind, "packages": [list(package) for package in read(kind, data)]}
+        return {"kind": kind, "release": os_release(entry.data)}
+    with guard():
+        packages, note = catalogue(kind, entry.data, entry.path, budget)
+    if kind == PROGRAM and not packages and not note:
+        return None
+    told: dict[str, Any] = {"kind": kind, "packages": [list(package) for package in packages]}
+    return {**told, "note": note} if note else told
 
 
 class Installed(NamedTuple):
@@ -69,11 +105,12 @@ class Installed(NamedTuple):
 
 class Contents(NamedTuple):
     """What an image has: its packages, and what its os-release says ({} without one). `unread` counts the files of
-    packages that could not be read."""
+    packages that are links to what was not kept, `broken` says of others why they could not be read: (path, why)."""
 
     packages: list[Installed]
     release: dict[str, str]
     unread: int = 0
+    broken: tuple[tuple[str, str], ...] = ()
 
 
 def merge(layers: Iterable[tuple[str, dict[str, Any]]]) -> Contents:
@@ -93,11 +130,42 @@ def merge(layers: Iterable[tuple[str, dict[str, Any]]]) -> Contents:
         for path, (_, _, origins) in sorted(files.items())
         for package, layer in origins.items()
     ]
+    broken = tuple((path, told["note"]) for path, (_, told, _) in sorted(files.items()) if told.get("note"))
     release: dict[str, str] = {}
     for path in ("usr/lib/os-release", "etc/os-release"):
         if path in files:
             release = files[path][1].get("release") or release
-    return Contents(packages, release, unread)
+    return Contents(_without_copies(packages), release, unread, broken)
+
+
+def _without_copies(packages: list[Installed]) -> list[Installed]:
+    """Without what a lock file names and lies there too: it is one thing."""
+    there = {_identity(each.package) for each in packages if not each.package.declared}
+    named: set[tuple[str, str, str]] = set()
+    kept = []
+    for each in packages:
+        identity = _identity(each.package)
+        if not each.package.declared:
+            kept.append(each)
+        elif identity not in there and identity not in named:
+            named.add(identity)
+            kept.append(each)
+    return kept
+
+
+def _identity(package: Package) -> tuple[str, str, str]:
+    name = normalised(package.name) if package.kind == PYTHON else package.name
+    return package.kind, name, package.version
+
+
+def unreadable(contents: Contents) -> str:
+    """The files that could not be read, in words; empty when all could."""
+    if not contents.broken:
+        return ""
+    named = "; ".join(f"/{path}: {why}" for path, why in contents.broken[:NAMED])
+    more = f" and {len(contents.broken) - NAMED} more" if len(contents.broken) > NAMED else ""
+    count = len(contents.broken)
+    return f"{count} file{'s' if count > 1 else ''} could not be read ({named}{more})"
 
 
 def _hide(files: dict[str, Any], report: dict[str, Any]) -> None:

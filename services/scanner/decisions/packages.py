@@ -1,13 +1,42 @@
-"""The files that say which packages are installed, and what they say."""
+"""Which files say what is installed, and who reads them.
+
+A cataloguer is a module of `cataloguers/`, loaded when the first file of its kind is met: a worker process that sees
+none of them must not wait for it.
+"""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from importlib import import_module
 from typing import NamedTuple
 
-DPKG, APK, PYTHON, NODE, OS_RELEASE = "deb", "apk", "pypi", "npm", "os-release"
+from services.scanner.decisions.bounds import ARCHIVE_LIMIT, LOCK_LIMIT, Broken, Budget
+
+DPKG, APK, RPM = "deb", "apk", "rpm"
+PYTHON, NODE, JAVA, GO, RUBY, RUST, PHP = "pypi", "npm", "maven", "golang", "gem", "cargo", "composer"
+"""Kinds of packages: the types of their purls."""
+OS_RELEASE = "os-release"
+PROGRAM = "program"
+"""The kind of a file that is known by how it begins, not by its name (tar.Entry.program)."""
+
+
+class Package(NamedTuple):
+    """An installed package. kind: deb | apk | rpm | pypi | npm | maven | golang | gem | cargo | composer.
+
+    `name` is as OSV names it: `group:artifact` of Java, `@scope/name` of Node. `source` is what it was built of, where
+    that has another name or version: what distributions' advisories speak of. `arch` is the package manager's word.
+    `declared`: a lock file names it, which does not put it there. `inside` is where in the file, of a jar in a jar.
+    """
+
+    kind: str
+    name: str
+    version: str
+    source: str = ""
+    source_version: str = ""
+    arch: str = ""
+    declared: bool = False
+    inside: str = ""
+
 
 _FIXED = {
     "var/lib/dpkg/status": DPKG,
@@ -16,21 +45,66 @@ _FIXED = {
     "etc/os-release": OS_RELEASE,
     "usr/lib/os-release": OS_RELEASE,
 }
-_ENDINGS = ("/METADATA", "/PKG-INFO", ".egg-info", "/package.json")
-_PYTHON = re.compile(r"(?:\.dist-info/METADATA|\.egg-info/PKG-INFO|\.egg-info)\Z")
-_NODE = re.compile(r"(?:\A|/)node_modules/(?:@[^/]+/)?[^/]+/package\.json\Z")
-_GONE = ("not-installed", "config-files")
+_RPM_FOLDERS = ("var/lib/rpm/", "usr/lib/sysimage/rpm/", "usr/share/rpm/")
+_NAMED = {
+    "package.json": NODE,
+    "package-lock.json": "npm-lock",
+    "npm-shrinkwrap.json": "npm-lock",
+    "yarn.lock": "yarn-lock",
+    "pnpm-lock.yaml": "pnpm-lock",
+    "poetry.lock": "toml-lock",
+    "uv.lock": "toml-lock",
+    "Pipfile.lock": "pipfile-lock",
+    "Cargo.lock": "cargo-lock",
+    "Gemfile.lock": "gemfile-lock",
+    "composer.lock": "composer-lock",
+    "METADATA": PYTHON,
+    "PKG-INFO": PYTHON,
+    "rpmdb.sqlite": "rpm-sqlite",
+    "Packages.db": "rpm-ndb",
+    "Packages": "rpm-bdb",
+}
+_ENDINGS = {
+    ".egg-info": PYTHON,
+    ".jar": JAVA,
+    ".war": JAVA,
+    ".ear": JAVA,
+    ".par": JAVA,
+    ".sar": JAVA,
+    ".jpi": JAVA,
+    ".hpi": JAVA,
+    ".gemspec": RUBY,
+    ".txt": "requirements",
+    "/composer/installed.json": PHP,
+}
+_ENDS = tuple(_ENDINGS)
+_PYTHON = re.compile(r"(?:\.dist-info/METADATA|\.egg-info/PKG-INFO|\.egg-info|/EGG-INFO/PKG-INFO)\Z")
+_ALL_LOCKS = ("npm-lock", "yarn-lock", "pnpm-lock", "toml-lock", "pipfile-lock", "cargo-lock", "gemfile-lock")
+LOCKS = frozenset({*_ALL_LOCKS, "composer-lock", "requirements"})
 
-
-class Package(NamedTuple):
-    """An installed package. kind: deb | apk | pypi | npm. `source` is what it was built of, where that has another
-    name or version: what distributions' advisories speak of."""
-
-    kind: str
-    name: str
-    version: str
-    source: str = ""
-    source_version: str = ""
+READERS = {
+    DPKG: ("system", "dpkg"),
+    APK: ("system", "apk"),
+    "rpm-sqlite": ("rpm", "sqlite"),
+    "rpm-ndb": ("rpm", "ndb"),
+    "rpm-bdb": ("rpm", "berkeley"),
+    PYTHON: ("python", "metadata"),
+    "requirements": ("python", "requirements"),
+    "pipfile-lock": ("python", "pipfile_lock"),
+    "toml-lock": ("python", "toml_lock"),
+    NODE: ("node", "package_json"),
+    "npm-lock": ("node", "package_lock"),
+    "yarn-lock": ("node_locks", "yarn_lock"),
+    "pnpm-lock": ("node_locks", "pnpm_lock"),
+    JAVA: ("java", "archive"),
+    RUBY: ("ruby", "gemspec"),
+    "gemfile-lock": ("ruby", "gemfile_lock"),
+    "cargo-lock": ("rust", "cargo_lock"),
+    PHP: ("php", "installed"),
+    "composer-lock": ("php", "lock"),
+    PROGRAM: ("programs", "program"),
+}
+"""Kind of a file -> module of `cataloguers` and function: (path, data, budget) -> packages."""
 
 
 def kind_of(path: str) -> str | None:
@@ -40,76 +114,53 @@ def kind_of(path: str) -> str | None:
         return kind
     if path.startswith("var/lib/dpkg/status.d/"):  # distroless images have a file a package
         return None if path.endswith(".md5sums") else DPKG
-    if path.endswith(_ENDINGS):
-        if _PYTHON.search(path):
-            return PYTHON
-        if _NODE.search(path):
-            return NODE
-    return None
+    base = path[path.rfind("/") + 1 :]
+    kind = _NAMED.get(base)
+    if kind is None:
+        if not path.endswith(_ENDS):
+            return None
+        kind = next(kind for ending, kind in _ENDINGS.items() if path.endswith(ending))
+    return kind if _belongs(kind, path, base) else None
 
 
-def read(kind: str, data: bytes) -> list[Package]:
-    """The packages that a file tells of. What can't be read in it is passed over: one bad entry hides no other."""
-    text = data.decode("utf-8", "replace")
-    if kind == DPKG:
-        return list(_dpkg(text))
-    if kind == APK:
-        return list(_apk(text))
+def _belongs(kind: str, path: str, base: str) -> bool:
     if kind == PYTHON:
-        return list(_python(text))
-    return list(_node(data)) if kind == NODE else []
+        return _PYTHON.search(path) is not None
+    if kind.startswith("rpm-"):
+        return path[: -len(base)] in _RPM_FOLDERS
+    if kind == RUBY:
+        return "/specifications/" in path
+    if kind == "requirements":
+        return "requirements" in base
+    if kind in ("npm-lock", "yarn-lock", "pnpm-lock"):  # a dependency's own says nothing of what is installed
+        return not path.startswith("node_modules/") and "/node_modules/" not in path
+    return True
 
 
-def _dpkg(text: str) -> Iterator[Package]:
-    """deb-control(5) paragraphs, with the Status of /var/lib/dpkg/status (dpkg-query(1))."""
-    for fields in _paragraphs(text, ("Package", "Version", "Source", "Status")):
-        name, version, source = fields.get("Package", ""), fields.get("Version", ""), fields.get("Source", "")
-        if not name or not version or fields.get("Status", "").endswith(_GONE):
-            continue
-        source_name, _, told = source.partition(" ")
-        yield Package(DPKG, name, version, source_name or name, told.strip("() ") or version)
+def most_of(kind: str) -> int | None:
+    """How many bytes of a file of this kind are read; larger ones are passed over and told of. None: of what the whole
+    image is judged by (a distribution's packages), a larger one is refused."""
+    if kind in LOCKS:
+        return LOCK_LIMIT
+    return ARCHIVE_LIMIT if kind == JAVA else None
 
 
-def _paragraphs(text: str, wanted: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    fields: dict[str, str] = {}
-    for line in text.split("\n"):
-        if not line.strip():
-            if fields:
-                yield fields
-            fields = {}
-        elif line[0] not in " \t":
-            name, _, value = line.partition(":")
-            if name in wanted:
-                fields[name] = value.strip()
-    if fields:
-        yield fields
-
-
-def _apk(text: str) -> Iterator[Package]:
-    """https://wiki.alpinelinux.org/wiki/Apk_spec#Installed_Database_V2"""
-    for fields in _paragraphs(text, ("P", "V", "o")):
-        if fields.get("P") and fields.get("V"):
-            yield Package(APK, fields["P"], fields["V"], fields.get("o") or fields["P"], fields["V"])
-
-
-def _python(text: str) -> Iterator[Package]:
-    """Core metadata: headers up to the first empty line. https://packaging.python.org/specifications/core-metadata"""
-    head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0].replace("\r", "")
-    found = next(_paragraphs(head, ("Name", "Version")), {})
-    if found.get("Name") and found.get("Version"):
-        yield Package(PYTHON, found["Name"], found["Version"])
-
-
-def _node(data: bytes) -> Iterator[Package]:
+def catalogue(kind: str, data: bytes, path: str = "", budget: Budget | None = None) -> tuple[list[Package], str]:
+    """(the packages that a file tells of, why there are no more of them). What can't be read in it is passed over: one
+    bad entry hides no other."""
+    module, function = READERS[kind]
+    reader = getattr(import_module(f"services.scanner.decisions.cataloguers.{module}"), function)
+    found: list[Package] = []
     try:
-        told = json.loads(data)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(told, dict):
-        return
-    name, version = told.get("name"), told.get("version")
-    if isinstance(name, str) and isinstance(version, str) and name and version:
-        yield Package(NODE, name, version)
+        for package in reader(path, data, budget or Budget()):
+            found.append(package)
+    except Broken as broken:
+        return found, str(broken)
+    except (MemoryError, RecursionError):
+        if kind in (DPKG, APK):
+            raise  # an image is not judged without these
+        return found, "reading it takes more memory than it may"
+    return found, ""
 
 
 def os_release(data: bytes) -> dict[str, str]:

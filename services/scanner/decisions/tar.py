@@ -22,7 +22,15 @@ _EMPTY = frozenset(b"123456")
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"LKxgS"
 _TAKEN = ("path", "linkpath", "size", "GNU.sparse.name")
 """What a pax header may say that changes what is read."""
-_FOREIGN = ((b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"))
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_WINDOW = 1 << 27
+"""The largest window that zstd itself takes without being told to (`--long` goes so far)."""
+_ZSTD_STEP = 2048
+"""So much is unpacked at once (bytes): it becomes 64 MiB at worst."""
+_FOREIGN = ((b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"))
+_ELF = b"\x7fELF"
+_ELF_LEAST = 4096
+"""A smaller program has nothing to tell."""
 
 
 class LayerRefused(Exception):
@@ -46,15 +54,18 @@ class Limits(NamedTuple):
 
 class Entry(NamedTuple):
     """One entry: its path without a leading slash, `..` taken in; whether it is a link to `link`; its content, if it
-    is a regular file that was wanted."""
+    is a regular file that was wanted, or a `program` (an ELF file; of a very large one its data segment alone).
+    `large` is the size of a wanted file that has more bytes than are read of such ones."""
 
     path: str
     link: str = ""
     data: bytes | None = None
+    program: bool = False
+    large: int = 0
 
 
 def unpacked(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """The bytes of the tar, out of a layer as it is stored: gzip (of one or many members) or plain.
+    """The bytes of the tar, out of a layer as it is stored: gzip (of one or many members), zstd or plain.
 
     Raises LayerUnsupported for other packings, LayerRefused for a broken one or more than `limit` bytes.
     """
@@ -67,7 +78,11 @@ def unpacked(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             raise LayerUnsupported(f"layers packed with {name} are not read yet")
-    pieces = _gunzipped(_chain(head, source)) if head.startswith(b"\x1f\x8b") else _chain(head, source)
+    pieces = _chain(head, source)
+    if head.startswith(b"\x1f\x8b"):
+        pieces = _gunzipped(pieces)
+    elif head.startswith(_ZSTD):
+        pieces = _unzstd(pieces)
     total = 0
     for piece in pieces:
         total += len(piece)
@@ -109,6 +124,28 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
         ended = inflater.eof
 
 
+def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Frame by frame, skippable ones too (RFC 8878, 3.1.2: tables of contents of chunked layers)."""
+    import zstandard  # only layers that are packed so need it
+
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    frame = None
+    try:
+        for chunk in chunks:
+            for at in range(0, len(chunk), _ZSTD_STEP):
+                data = chunk[at : at + _ZSTD_STEP]
+                while data:
+                    frame = frame or unpacker.decompressobj()
+                    if piece := frame.decompress(data):
+                        yield piece
+                    data = frame.unused_data if frame.eof else b""
+                    frame = None if frame.eof else frame
+    except zstandard.ZstdError as error:
+        raise LayerRefused(f"its zstd stream is broken ({error})") from None
+    if frame is not None:
+        raise LayerRefused("its zstd stream ends too early")
+
+
 class _Stream:
     """Bytes as they come, taken or passed over by count."""
 
@@ -141,6 +178,15 @@ class _Stream:
             parts.append(part)
         return b"".join(parts)
 
+    def begins(self, with_: bytes) -> bool:
+        """Whether what is next begins so; it is still next then."""
+        if self._at + len(with_) > len(self._piece):
+            rest = self._piece[self._at :]
+            while len(rest) < len(with_) and self._more():
+                rest += self._piece
+            self._piece, self._at = rest, 0
+        return self._piece.startswith(with_, self._at)
+
     def skip(self, count: int) -> bool:
         """Pass over; whether they were all there."""
         while count:
@@ -152,8 +198,14 @@ class _Stream:
         return True
 
 
-def walk(pieces: Iterator[bytes], wanted: Callable[[str], bool], limits: Limits) -> Iterator[Entry]:
-    """The entries of a tar, in order, directories and devices too. Raises LayerRefused."""
+def walk(
+    pieces: Iterator[bytes],
+    wanted: Callable[[str], bool],
+    limits: Limits,
+    most: Callable[[str], int | None] = lambda path: None,
+) -> Iterator[Entry]:
+    """The entries of a tar, in order, directories and devices too. `most` tells how many bytes a wanted file may have
+    to be read; None: it must be read, and may have what the limits say. Raises LayerRefused."""
     stream = _Stream(pieces)
     extended: dict[str, str] = {}
     count = 0
@@ -169,7 +221,7 @@ def walk(pieces: Iterator[bytes], wanted: Callable[[str], bool], limits: Limits)
         count += 1
         if count > limits.entries:
             raise LayerRefused(f"it has more than {limits.entries} entries")
-        yield _entry(stream, block, kind, size, extended, wanted, limits)
+        yield _entry(stream, block, kind, size, extended, wanted, limits, most)
         extended = {}
 
 
@@ -241,6 +293,7 @@ def _entry(
     extended: dict[str, str],
     wanted: Callable[[str], bool],
     limits: Limits,
+    most: Callable[[str], int | None],
 ) -> Entry:
     short = _name(block)
     named = extended.get("path") or short
@@ -257,15 +310,53 @@ def _entry(
     if kind in _EMPTY:  # their size says something else, if anything
         link = extended.get("linkpath") or _text(block[157:257].split(b"\0", 1)[0])
         return Entry(path, link=clean(link) if kind == ord("1") else "")
-    if kind in _REGULAR and not (kind == 0 and named.endswith("/")) and wanted(path):
-        if "sparse" in extended:
-            raise LayerRefused(f"/{path} is a sparse file")
-        if size > limits.file:
-            raise LayerRefused(f"/{path} has {size} bytes; at most {limits.file} are read")
-        return Entry(path, data=_content(stream, size))
-    if not stream.skip(-(-size // BLOCK) * BLOCK):
+    large = 0
+    if kind in _REGULAR and not (kind == 0 and named.endswith("/")):
+        if wanted(path):
+            if "sparse" in extended:
+                raise LayerRefused(f"/{path} is a sparse file")
+            limit = most(path)
+            if limit is None and size > limits.file:
+                raise LayerRefused(f"/{path} has {size} bytes; at most {limits.file} are read")
+            if limit is None or size <= limit:
+                return Entry(path, data=_content(stream, size))
+            large = size
+        elif size >= _ELF_LEAST and stream.begins(_ELF) and "sparse" not in extended:
+            return Entry(path, data=_program(stream, size, limits.file), program=True)
+    _skipped(stream, -(-size // BLOCK) * BLOCK)
+    return Entry(path, large=large)
+
+
+def _program(stream: _Stream, size: int, limit: int) -> bytes:
+    """An ELF file whole, or of one that is too large for that the segment that can be written to: where Go puts what
+    it tells of itself. Not more than `limit` bytes."""
+    if size <= limit:
+        return _content(stream, size)
+    head = stream.take(_ELF_LEAST)
+    offset, length = _data_segment(head)
+    length = max(min(length, size - offset, limit), 0)
+    data = head[offset : offset + length]
+    _skipped(stream, gap := max(min(offset, size) - len(head), 0))
+    more = stream.take(length - len(data))
+    _skipped(stream, size - len(head) - gap - len(more) + -size % BLOCK)
+    return data + more
+
+
+def _skipped(stream: _Stream, count: int) -> None:
+    if not stream.skip(count):
         raise LayerRefused("its tar ends in the middle of a file")
-    return Entry(path)
+
+
+def _data_segment(head: bytes) -> tuple[int, int]:
+    """(offset, size) of the first segment of a program that can be written to; (0, 0) without one."""
+    from services.scanner.decisions.bounds import Broken
+    from services.scanner.decisions.cataloguers.elf import Elf
+
+    try:
+        segments = Elf(head).segments()
+    except Broken:
+        return 0, 0
+    return next(((each.offset, each.size) for each in segments if each.writable), (0, 0))
 
 
 def _content(stream: _Stream, size: int) -> bytes:

@@ -4,11 +4,18 @@ import gzip
 
 import pytest
 
-from services.scanner.decisions.layers import Installed, merge, read_layer
-from services.scanner.decisions.packages import Package, kind_of, normalised, os_release, read
+from services.scanner.decisions.layers import Installed, merge, read_layer, unreadable
+from services.scanner.decisions.packages import Package, catalogue, kind_of, normalised, os_release
 from services.scanner.decisions.tar import LayerRefused, Limits
 from tests.builders.images import Symlink, tar_layer
 from tests.builders.scanner import DEBIAN, STATUS, packages
+
+
+def read(kind, text):
+    found, why = catalogue(kind, text)
+    assert not why
+    return found
+
 
 OPENSSL = Package("deb", "libssl3", "3.0.9-1", "openssl", "3.0.9-1")
 BASH = Package("deb", "bash", "5.2.15-2+b2", "bash", "5.2.15-2+b2")
@@ -42,8 +49,23 @@ P:nameless
         ("node_modules/a/package.json", "npm"),
         ("app/node_modules/@scope/a/package.json", "npm"),
         ("app/node_modules/a/node_modules/b/package.json", "npm"),
-        ("app/package.json", None),
-        ("app/node_modules/a/lib/package.json", None),
+        ("app/package.json", "npm"),
+        ("package.json.orig", None),
+        ("app/package-lock.json", "npm-lock"),
+        ("app/node_modules/a/package-lock.json", None),
+        ("node_modules/a/yarn.lock", None),
+        ("app/pnpm-lock.yaml", "pnpm-lock"),
+        ("app/requirements-dev.txt", "requirements"),
+        ("app/notes.txt", None),
+        ("app/poetry.lock", "toml-lock"),
+        ("var/lib/rpm/rpmdb.sqlite", "rpm-sqlite"),
+        ("usr/lib/sysimage/rpm/Packages.db", "rpm-ndb"),
+        ("var/lib/rpm/Packages", "rpm-bdb"),
+        ("app/Packages", None),
+        ("opt/app.war", "maven"),
+        ("usr/lib/ruby/gems/3.1.0/specifications/rack-2.0.gemspec", "gem"),
+        ("app/rack.gemspec", None),
+        ("app/vendor/composer/installed.json", "composer"),
         ("etc/os-release", "os-release"),
     ],
 )
@@ -72,9 +94,20 @@ def test_core_metadata_is_read_up_to_its_description():
     assert read("pypi", text) == [Package("pypi", "Flask", "2.0")]
 
 
-@pytest.mark.parametrize("text", [b"{", b"[]", b'{"name": 1, "version": "1"}', b'{"version": "1"}', b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"[]", b'{"name": 1, "version": "1"}', b'{"version": "1"}'])
 def test_a_package_json_that_tells_nothing_is_passed_over(text):
     assert read("npm", text) == []
+
+
+@pytest.mark.parametrize("text", [b"{", b"[" * 100_000, b"\xff"])
+def test_a_package_json_that_is_none_is_told_of(text):
+    found, why = catalogue("npm", text)
+    assert (found, why[:14]) == ([], "it is no JSON:")
+
+
+def test_architectures_are_kept():
+    assert read("deb", b"Package: a\nVersion: 1\nArchitecture: arm64\n")[0].arch == "arm64"
+    assert read("apk", b"P:a\nV:1-r0\nA:x86_64\n")[0].arch == "x86_64"
 
 
 def test_python_names_are_compared_as_pep_503_says():
@@ -109,6 +142,24 @@ def test_who_had_a_package_first_brought_it():
     status = "/var/lib/dpkg/status"
     contents = merge([("a", layer({status: STATUS})), ("b", layer({status: more})), ("c", layer({status: more}))])
     assert {i.package.name: i.layer for i in contents.packages} == {"libssl3": "a", "bash": "a", "curl": "b"}
+
+
+def test_a_broken_file_is_told_of_and_hides_nothing_else():
+    contents = merge([("a", layer({**packages(), "/app/x.jar": "no zip", "/app/poetry.lock": "["}))])
+    assert {i.package.name for i in contents.packages} == {"libssl3", "bash", "Jinja2", "left-pad"}
+    assert [path for path, _ in contents.broken] == ["app/poetry.lock", "app/x.jar"]
+    assert unreadable(contents).startswith("2 files could not be read (/app/poetry.lock: it is no TOML")
+    assert unreadable(merge([("a", layer({"/app/x.jar": "no zip"})), ("b", layer({"/app/.wh.x.jar": ""}))])) == ""
+
+
+def test_what_a_lock_file_names_and_lies_there_is_told_of_once():
+    lock = '{"packages": {"node_modules/left-pad": {"version": "1.3.0"}, "node_modules/gone": {"version": "1.0.0"}}}'
+    contents = merge([("a", layer({**packages(), "/app/package-lock.json": lock, "/b/package-lock.json": lock}))])
+    found = [(i.package.name, i.path, i.package.declared) for i in contents.packages if i.package.kind == "npm"]
+    assert sorted(found) == [
+        ("gone", "app/package-lock.json", True),
+        ("left-pad", "app/node_modules/left-pad/package.json", False),
+    ]
 
 
 def test_whiteouts_hide_files_and_folders_below():
