@@ -126,6 +126,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     ),
     IMAGE: (
         "image.pushed.v1",
+        "image.attached.v1",
         "image.pulled.v1",
         "image.archived.v1",
         "image.activated.v1",
@@ -164,7 +165,13 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "creation_template.updated.v1",
         "creation_template.deleted.v1",
     ),
-    IMAGE_SCAN: ("scan.requested.v1", "image.scanned.v1", "scan.failed.v1", "scan.forgotten.v1"),
+    IMAGE_SCAN: (
+        "scan.requested.v1",
+        "image.scanned.v1",
+        "scan.failed.v1",
+        "scan.forgotten.v1",
+        "sbom.stored.v1",
+    ),
     SCAN_GATE: ("gate.set.v1", "gate.removed.v1"),
     ACCESS_KEY: ("access_key.created.v1", "access_key.deleted.v1", "session.issued.v1", "session.expired.v1"),
     ACTIVATION: ("activation.created.v1", "activation.deleted.v1"),

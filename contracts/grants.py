@@ -27,7 +27,7 @@ from contracts.rpc.identity import (
     STORE_SESSION_LOG,
 )
 from contracts.rpc.monitor import GET_METRICS
-from contracts.rpc.registry import ISSUE_PULL_TOKEN
+from contracts.rpc.registry import ISSUE_ATTACH_TOKEN, ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
 from contracts.subjects import (
@@ -105,7 +105,7 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "agent": (ISSUE_SESSION, RESOLVE_SECRETS, STORE_SESSION_LOG, ISSUE_PULL_TOKEN),
     "edge": (REGISTER_NODE,),
     "registry": (START_SCAN, DESCRIBE_FINDINGS, READ_REGISTRY_LOGIN),
-    "scanner": (ISSUE_PULL_TOKEN,),
+    "scanner": (ISSUE_PULL_TOKEN, ISSUE_ATTACH_TOKEN),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
     "app_runner_gateway": (PUT_WORKLOAD, DELETE_WORKLOAD, PROVIDE_NAME, REMOVE_NAME),
 }

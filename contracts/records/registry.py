@@ -68,6 +68,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     `pulled_at` is when it was last pulled, as far as that is recorded (0: never); pulls are written down now and then,
     not one by one. An archived image can't be pulled; `archived_at` and `activated_at` are the last time of each. A
     replica came by replication, and is not replicated again. `signings`: the profiles that it is to be signed with.
+    An `attached` one was put by the platform itself, about its subject, and goes with it.
     """
 
     account: str
@@ -90,6 +91,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     activated_at: float = 0.0
     replica: bool = False
     signings: list[Signing] = []
+    attached: bool = False
 
 
 class ImageTag(msgspec.Struct, kw_only=True, frozen=True):

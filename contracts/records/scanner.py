@@ -21,6 +21,9 @@ class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
     `counts` are findings by severity, `fixable` those of them for which a fixed version is known; `named` gives the
     names of some of them, fixable ones first. `advisories` is the version of the index that it was matched with
     (empty: there was none), `advisories_at` its newest advisory. `report` is the SHA-256 of the file with all of it.
+    `contents` is a hash of what was found in the image, whatever is known of it. `boms` are the digests of the
+    manifests by which its bills of materials are its referrers, by format (cyclonedx, spdx); `boms_of` the `contents`
+    that they tell of, empty when they are to be put (again).
     """
 
     account: str
@@ -39,6 +42,9 @@ class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
     advisories: str = ""
     advisories_at: float = 0.0
     report: str = ""
+    contents: str = ""
+    boms: dict[str, str] = {}
+    boms_of: str = ""
 
 
 class ScanGate(msgspec.Struct, kw_only=True, frozen=True):

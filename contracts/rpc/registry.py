@@ -35,6 +35,19 @@ class PullToken(msgspec.Struct, kw_only=True, frozen=True):
     pinned: str = ""
 
 
+class IssueAttachToken(msgspec.Struct, kw_only=True, frozen=True):
+    """A service of the platform has something to say about an image (its bill of materials) and wants to put it beside
+    the image: manifests that refer to this digest, and blobs for them. The token is good for nothing else. Answered
+    as IssuePullToken is; `pinned` is empty when there is no such image."""
+
+    account: str
+    region: str
+    repository: str
+    digest: str
+
+
 ISSUE_PULL_TOKEN = Command("registry", "issue_pull_token", IssuePullToken, PullToken)
 
-COMMANDS = (ISSUE_PULL_TOKEN,)
+ISSUE_ATTACH_TOKEN = Command("registry", "issue_attach_token", IssueAttachToken, PullToken)
+
+COMMANDS = (ISSUE_PULL_TOKEN, ISSUE_ATTACH_TOKEN)

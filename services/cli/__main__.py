@@ -117,6 +117,11 @@ def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> Non
     gates.add_argument("--repository", default="", metavar="NAME", help="of this repository; else of all")
     gates.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
     gates.add_argument("--region", default="", help="the region (that of `roadstead env`)")
+    bill = command("sbom", "Print what a pushed image is made of.")
+    bill.add_argument("image", metavar="IMAGE", help="NAME, NAME:TAG or NAME@DIGEST, with or without the registry")
+    bill.add_argument("--format", choices=("cyclonedx", "spdx"), default="cyclonedx", help="(cyclonedx)")
+    bill.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
+    bill.add_argument("--region", default="", help="the region (that of `roadstead env`)")
 
 
 def _add_events(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

@@ -1,9 +1,10 @@
-"""`roadstead advisories` and `roadstead gate`: asked of the scanner, with the key of its door."""
+"""`roadstead advisories`, `roadstead gate` and `roadstead sbom`: asked of the scanner, with the key of its door."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -80,4 +81,29 @@ def _told(gate: dict[str, Any]) -> str:
     return f"{of} ({where}): no image runs that has {what} of severity {gate['severity']} or worse"
 
 
-COMMANDS: dict[str, Command] = {"advisories": advisories, "gate": gate}
+def sbom(layout: Layout, arguments: argparse.Namespace) -> int:
+    """Print the bill of materials of an image. Exit code 1 when there is none."""
+    found = _IMAGE.fullmatch(arguments.image)
+    if found is None:
+        print(f"{arguments.image} is no image: NAME, NAME:TAG or NAME@DIGEST, as it is pulled", file=sys.stderr)
+        return 1
+    told = json.loads((layout.root / "credentials.json").read_text())
+    account = found["account"] or found["owner"] or arguments.account
+    region = found["region"] or found["place"] or arguments.region or told["region"]
+    reference = found["digest"] or found["tag"] or "latest"
+    path = f"/sboms/{account}/{region}/{reference}/{found['name']}?format={arguments.format}"
+    status, answer = _ask(layout, "GET", path)
+    if status != 200:
+        return _refused(answer)
+    print(json.dumps(answer, indent=2))
+    return 0
+
+
+_IMAGE = re.compile(
+    r"(?:(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/|(?:localhost|[\w.-]*[.:][\w.:-]*)/)?"
+    r"(?:(?P<owner>\d{12})\.(?P<place>[a-z0-9-]+)/)?"
+    r"(?P<name>[a-z0-9][a-z0-9._/-]*)(?::(?P<tag>\w[\w.-]*))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+"""A reference to an image of this registry, in any of its forms."""
+
+COMMANDS: dict[str, Command] = {"advisories": advisories, "gate": gate, "sbom": sbom}

@@ -9,7 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
-from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
+from contracts.rpc.registry import ISSUE_ATTACH_TOKEN, ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import FileBlobStore, load_key
 from services.registry.adapters.installations import HttpsInstallations
 from services.registry.adapters.logins import SecretLogins
@@ -129,6 +129,9 @@ class RegistryApp(App):
             ISSUE_PULL_TOKEN,
             lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
             at_once=True,
+        )
+        await host.bus.serve(
+            ISSUE_ATTACH_TOKEN, lambda request: access.issue_attach_token(request, pull_through.digest_of), at_once=True
         )
 
         async def pull_for_node(node: str, request: IssuePullToken) -> PullToken:

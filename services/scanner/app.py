@@ -14,14 +14,16 @@ from contracts.records.registry import IMAGE, Image
 from contracts.records.scanner import IMAGE_SCAN, KINDS
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from services.scanner.adapters.files import Files
-from services.scanner.adapters.registry import open_layers
+from services.scanner.adapters.registry import open_attachments, open_layers
 from services.scanner.adapters.workers import Workers
+from services.scanner.controllers.documents import DocumentController
 from services.scanner.controllers.scanning import ScanController
 from services.scanner.decisions.tar import Limits
 from services.scanner.handlers.advisories import Advisories, ImportFailed
 from services.scanner.handlers.asking import Asking
+from services.scanner.handlers.documents import Documents
 from services.scanner.handlers.scanning import Scans
-from services.scanner.ports import Layers
+from services.scanner.ports import Attachments, Layers
 from services.scanner.routes import Door
 from services.scanner.settings import ScannerSettings
 from services.shared.consumers import Consumer
@@ -66,8 +68,14 @@ class ScannerApp(App):
         )
         self._controller = ScanController(self._store, scans, self.advisories, settings.scans)
         self._store.listen(self._controller.heard)
+        self._documents = Documents(host.bus, self._store, self._files, Workers(1), self._open_attachments)
+        documenting = DocumentController(self._store, self._documents)
+        if settings.sbom:
+            self._store.listen(documenting.heard)
         asking = Asking(host.bus, self._store, self._files, self.advisories, scans, host.clock)
-        self._door = Door(self._store, self._files, self.advisories, self._controller.mark_all, host.clock)
+        self._door = Door(
+            self._store, self._files, self.advisories, self._controller.mark_all, self._documents, host.clock
+        )
         self._door.measure(host.metrics)
         handlers = {"image.pushed.v1": asking.on_image_pushed, "image.deleted.v1": asking.on_image_deleted}
         self._consumer = Consumer(host.bus, "images", (IMAGE,), handlers)
@@ -75,11 +83,16 @@ class ScannerApp(App):
         await host.bus.serve(START_SCAN, asking.start_scan)
         await host.bus.serve(DESCRIBE_FINDINGS, asking.describe_findings)
         self._work = [host.bus.spawn(self._controller.run(), "scanning")]
+        if settings.sbom:
+            self._work.append(host.bus.spawn(documenting.run(), "sboms"))
         if settings.advisories:
             self._work.append(host.bus.spawn(self._import(Path(settings.advisories)), "import"))
 
     def _open_layers(self, image: Image) -> Awaitable[Layers]:
         return open_layers(self.host.bus, self._session, image, self._settings.registry)
+
+    def _open_attachments(self, image: Image) -> Awaitable[Attachments]:
+        return open_attachments(self.host.bus, self._session, image, self._settings.registry)
 
     async def _import(self, path: Path) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 
@@ -24,6 +24,23 @@ class NotNow(Exception):
 
 class WorkerFailed(Exception):
     """A worker process ended without an answer."""
+
+
+class Refused(Exception):
+    """The registry does not take what is put; the message says why. Trying again would not help."""
+
+
+class Attachments(Protocol):
+    """What the registry keeps beside one image: manifests that refer to it."""
+
+    async def put(self, manifest: bytes, blobs: Mapping[str, bytes]) -> None:
+        """Put a manifest, and the blobs that it names, by digest; nothing changes where they are there already. Raises
+        ImageGone, NotNow, Refused."""
+        ...
+
+    async def remove(self, digest: str) -> None:
+        """Take a manifest away; nothing happens where there is none. Raises NotNow, Refused."""
+        ...
 
 
 class Layers(Protocol):

@@ -18,10 +18,12 @@ from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE, ImageScan, ScanGate
 from services.scanner.adapters.files import Files
 from services.scanner.decisions import gates
 from services.scanner.handlers.advisories import Advisories, ImportFailed
+from services.scanner.handlers.documents import MEDIA_TYPES, Documents
+from services.scanner.ports import NotNow, ScanFailed
 from services.shared.clock import Clock
 from services.shared.door_key import shows_key
 from services.shared.errors import AwsError
-from services.shared.http import Handler, Route, answer, bind
+from services.shared.http import Handler, Query, Route, answer, bind
 from services.shared.metrics import Metrics
 from services.shared.state import Store
 
@@ -54,12 +56,19 @@ class Door:
     """The routes."""
 
     def __init__(
-        self, store: Store, files: Files, advisories: Advisories, imported: Callable[[], None], clock: Clock
+        self,
+        store: Store,
+        files: Files,
+        advisories: Advisories,
+        imported: Callable[[], None],
+        documents: Documents,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._files = files
         self._advisories = advisories
         self._imported = imported
+        self._documents = documents
         self._clock = clock
         self._key = files.door_key()
 
@@ -149,6 +158,22 @@ class Door:
             return _refusal(404, "no report: the image was not scanned")
         return web.Response(body=data, content_type="application/json")
 
+    async def show_sbom(self, request: web.Request) -> web.Response:
+        """The bill of materials of an image in `format`: cyclonedx (without one) or spdx."""
+        names = [request.match_info[name] for name in ("account", "region", "repository", "reference")]
+        wanted = request.query.get("format", "cyclonedx")
+        if wanted not in MEDIA_TYPES:
+            return _refusal(400, f"format: one of {', '.join(MEDIA_TYPES)}")
+        try:
+            made = await self._documents.of(*names)
+        except (NotNow, ScanFailed, AwsError) as error:
+            return _refusal(503, str(error))
+        if made is None:
+            return _refusal(
+                404, "no bill of materials: there is no such image, or it was not scanned (indexes are not)"
+            )
+        return web.Response(body=made[wanted], content_type=MEDIA_TYPES[wanted])
+
 
 def _refusal(status: int, why: str) -> web.Response:
     return answer(Refused(why), status)
@@ -190,6 +215,16 @@ ROUTES = (
         problem=Refused,
         body=ImportFrom,
         locked=True,
+    ),
+    Route(
+        "GET",
+        "/sboms/{account}/{region}/{reference}/{repository:.+}",
+        "show_sbom",
+        dict,
+        "The bill of materials of an image, by digest or tag.",
+        (Query("format", "cyclonedx, or spdx"),),
+        errors={400: "there is no such format", 404: "the image was not scanned", 503: "it can't be made now"},
+        problem=Refused,
     ),
     Route("GET", "/scans", "list_scans", ScanList, "The newest scan of each image."),
     Route(

@@ -9,7 +9,8 @@ class ScannerSettings(msgspec.Struct, kw_only=True, frozen=True):
 
     What one layer may cost: `layer_unpacked_mib` of tar, `layer_entries` entries in it, `layer_file_mib` for one file
     that is read, `layer_seconds` of processor time, `worker_memory_mib` of address space. `scans` images are scanned at
-    once, in at most `workers` processes. `layer_cache_mib` bounds the reports of layers that are kept on disk.
+    once, in at most `workers` processes. `layer_cache_mib` bounds the reports of layers that are kept on disk. `sbom`:
+    bills of materials are put beside each image that was scanned, as its referrers.
     """
 
     advisories: str = ""
@@ -22,3 +23,4 @@ class ScannerSettings(msgspec.Struct, kw_only=True, frozen=True):
     layer_seconds: int = 120
     worker_memory_mib: int = 1024
     layer_cache_mib: int = 256
+    sbom: bool = True

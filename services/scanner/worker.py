@@ -2,6 +2,7 @@
 
     layer '<limits>'                 a layer on stdin, its report on stdout
     match [<index>]                  layers' reports on stdin, summary and report on stdout
+    documents <about>                a scan's report on stdin, its bills of materials on stdout
     import <path> <target> <now>
     meta <index>
 
@@ -105,8 +106,21 @@ def match(index_path: str = "") -> dict[str, Any]:
         {**installed.package._asdict(), "path": installed.path, "layer": installed.layer}
         for installed in contents.packages
     ]
+    told["contents"] = hashlib.sha256(json.dumps([contents.release, packages]).encode()).hexdigest()
     report = {"release": contents.release, "advisories": meta.get("version", ""), "note": note}
     return {**told, "report": {**report, "findings": found, "packages": packages}}
+
+
+def documents(about_json: str) -> dict[str, Any]:
+    """The bills of materials of an image, by format. stdin: the report of its scan. They come after all findings."""
+    from services.scanner.decisions import cyclonedx, spdx
+    from services.scanner.decisions.inventory import About, inventory
+
+    _limit(1 << 30, 120)
+    os.nice(5)
+    report = json.load(sys.stdin.buffer)
+    found = inventory(About(**json.loads(about_json)), report["release"], report["packages"])
+    return {"cyclonedx": cyclonedx.document(found), "spdx": spdx.document(found)}
 
 
 def import_(path: str, target: str, now: str) -> dict[str, Any]:
@@ -135,7 +149,13 @@ def meta(index_path: str) -> dict[str, Any]:
         return {"refused": f"{index_path}: {error}"}
 
 
-WORK: dict[str, Callable[..., dict[str, Any]]] = {"layer": layer, "match": match, "import": import_, "meta": meta}
+WORK: dict[str, Callable[..., dict[str, Any]]] = {
+    "layer": layer,
+    "match": match,
+    "documents": documents,
+    "import": import_,
+    "meta": meta,
+}
 
 
 def main() -> int:

@@ -78,7 +78,7 @@ class ImageOperations(EcrOperations):
         images = [
             image
             for image in self._images.all(repository)
-            if _wanted(status, image.digest in tags) and _in_status(archived, image)
+            if _wanted(status, image.digest in tags) and _is_told(archived, image)
         ]
         taken, token = _page(images, lambda image: (image.digest,), request.max_results, request.next_token)
         return ecr.DescribeImagesResponse(
@@ -91,7 +91,7 @@ class ImageOperations(EcrOperations):
         status = request.filter.tag_status if request.filter else None
         archived = request.filter.image_status if request.filter else None
         tags = self._images.tags(repository)
-        images = [image for image in self._images.all(repository) if _in_status(archived, image)]
+        images = [image for image in self._images.all(repository) if _is_told(archived, image)]
         ids = [(image.digest, tag) for image in images for tag in tags.get(image.digest, [""])]
         wanted = [each for each in ids if _wanted(status, bool(each[1]))]
         taken, token = _page(wanted, lambda each: each, request.max_results, request.next_token)
@@ -207,8 +207,11 @@ def _wanted(status: str | None, tagged: bool) -> bool:
     return status in (None, "ANY") or (status == "TAGGED") == tagged
 
 
-def _in_status(wanted: str | None, image: Image) -> bool:
-    """Whether an image has the status that is asked for. Nothing is ever ACTIVATING here: it is done at once."""
+def _is_told(wanted: str | None, image: Image) -> bool:
+    """Whether an image has the status that is asked for, and is one of the user's: what the platform attached to one is
+    told of by name, and by ListImageReferrers. Nothing is ever ACTIVATING here: it is done at once."""
+    if image.attached:
+        return False
     return wanted in (None, "ANY") or wanted == ("ARCHIVED" if image.archived else "ACTIVE")
 
 

@@ -69,7 +69,9 @@ def concerned(images: Iterable[Image], done: Iterable[BackfillResult], backfill:
     left = [
         each
         for each in images
-        if each.pushed_at <= backfill.started_at and not each.replica and (each.repository, each.digest) not in over
+        if each.pushed_at <= backfill.started_at
+        and not (each.replica or each.attached)
+        and (each.repository, each.digest) not in over
     ]
     return sorted(left, key=lambda each: (bool(each.manifests), each.pushed_at, each.repository, each.digest))
 

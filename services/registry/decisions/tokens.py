@@ -22,7 +22,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """Who the bearer is until when (epoch seconds). `only` bounds it to pulling from one repository (its ARN).
     `session` is the access key of the role's session that asked for it, whose rights it has. What is pulled with a
     `quiet` one does not count as pulled: it is looked at, not run. `peer` is the installation that it was given to, for
-    replication if it `replicates`, else for pulls."""
+    replication if it `replicates`, else for pulls. With `attaches` it may also put manifests whose subject is this
+    digest into that repository, and what they are made of."""
 
     account: str
     principal: str
@@ -32,13 +33,14 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool = False
     peer: str = ""
     replicates: bool = False
+    attaches: str = ""
 
     def may_reach(self, repository: RepositoryId, write: bool) -> bool:
         """Whether the token is meant for reading (or writing) this repository. Whether its bearer may is for the
         policies to say."""
         if self.peer and write and not self.replicates:
             return False
-        return self.only is None or (self.only == repository.arn and not write)
+        return self.only is None or (self.only == repository.arn and (not write or bool(self.attaches)))
 
 
 _decoder = msgspec.json.Decoder(Token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
-from contracts.rpc.registry import IssuePullToken, PullToken
+from contracts.rpc.registry import IssueAttachToken, IssuePullToken, PullToken
 from services.registry.decisions.names import (
     RepositoryId,
     locate,
@@ -164,6 +164,27 @@ class Access:
             local=True,
             image=f"{where}{reference.suffix}",
             pinned=f"{where}@{digest}" if digest else "",
+            username=USERNAME,
+            password=seal(token, self._key),
+            insecure=True,
+        )
+
+    async def issue_attach_token(self, request: IssueAttachToken, digest_of: DigestOf) -> PullToken:
+        """How a service of the platform puts manifests that refer to an image of this account."""
+        repository = RepositoryId(request.account, request.region, request.repository)
+        token = Token(
+            account=request.account,
+            principal=f"arn:aws:iam::{request.account}:root",
+            expires_at=self._clock() + PULL_LIFE_S,
+            only=repository.arn,
+            quiet=True,
+            attaches=request.digest,
+        )
+        where = f"{self.pull_host}/{repository.path}@{request.digest}"
+        return PullToken(
+            local=True,
+            image=where,
+            pinned=where if await digest_of(repository, request.digest) else "",
             username=USERNAME,
             password=seal(token, self._key),
             insecure=True,

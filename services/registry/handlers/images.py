@@ -121,18 +121,22 @@ class Images:
         replica: bool = False,
         partial: bool = False,
         signings: Sequence[Signing] = (),
+        attached_to: str = "",
     ) -> Image:
         """Take a manifest in; with a tag, let the tag name it.
 
         All that it names must be in the repository already. `digest` is what it was announced as. `strict`: a push
         that changes nothing is ImageAlreadyExistsException (PutImage), else it is fine. `partial`: an index whose
         manifests come later, when they are asked for. `signings`: what a new image is to be signed with; what refers to
-        another one is not signed. Raises AwsError, ManifestInvalid.
+        another one is not signed. `attached_to`: it is put by the platform, and must refer to this image, which must be
+        there. Raises AwsError, ManifestInvalid.
         """
         actual = "sha256:" + sha256(data).hexdigest()
         if digest is not None and digest != actual:
             raise errors.digest_does_not_match(digest, actual)
         manifest = read_manifest(data, media_type)
+        if attached_to and (manifest.subject != attached_to or tag):
+            raise ManifestInvalid(f"it does not refer to {attached_to}, or has a tag")
         async with self._repositories.lock(repository):
             settings = self._repositories.get(repository).settings
             known = self._images.record(*_key(repository), actual)
@@ -142,7 +146,11 @@ class Images:
                 raise errors.tag_exists(repository, tag)
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)
-            image = known or await self._add(repository, actual, data, manifest, replica, partial, signings)
+            if attached_to and self._images.get(*_key(repository), attached_to) is None:
+                raise errors.image_not_found(repository, attached_to, None)
+            image = known or await self._add(
+                repository, actual, data, manifest, replica, partial, signings, bool(attached_to)
+            )
             if image.archived:
                 image = await self._set_archived(repository, actual, False, None) or image
             if tag and named != actual:
@@ -158,6 +166,7 @@ class Images:
         replica: bool,
         partial: bool,
         signings: Sequence[Signing],
+        attached: bool,
     ) -> Image:
         await self._check_blobs(repository, manifest)
         children = self._children(repository, manifest, partial)
@@ -182,11 +191,11 @@ class Images:
             annotations=manifest.annotations,
             replica=replica,
             signings=[] if manifest.subject else list(signings),
+            attached=attached,
         )
         self._cache.put(digest, data)
-        written = await self._store.update(
-            IMAGE, (*_key(repository), digest), lambda old: old or image, "image.pushed.v1"
-        )
+        event = "image.attached.v1" if attached else "image.pushed.v1"
+        written = await self._store.update(IMAGE, (*_key(repository), digest), lambda old: old or image, event)
         return written or image
 
     async def _check_blobs(self, repository: RepositoryId, manifest: Manifest) -> None:
@@ -295,8 +304,10 @@ class Images:
         tags = self.tags_of(repository, digest)
         for tag in tags:
             await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1", cause=cause)
-        await self._store.delete(IMAGE, (*_key(repository), digest), "image.deleted.v1", cause=cause)
-        await self._blobs.remove(repository, digest, "manifests")
+        attached = [each.digest for each in self.referrers(repository, digest) if each.attached]
+        for gone in (*attached, digest):
+            await self._store.delete(IMAGE, (*_key(repository), gone), "image.deleted.v1", cause=cause)
+            await self._blobs.remove(repository, gone, "manifests")
         return tags
 
     def named(self, repository: RepositoryId) -> set[str]:

@@ -34,9 +34,9 @@ class Replication:
 
     def targets(self, repository: RepositoryId, image: Image) -> list[RepositoryId]:
         """Where an image is to be. Nowhere, if it was pushed before the rules were set, or is a replica itself: what a
-        backfill brings is where it then is."""
+        backfill brings is where it then is. What the platform says of an image it says of the replica too."""
         settings = self._settings.get(repository.account, repository.region)
-        if not settings.replication or image.replica or image.pushed_at < settings.replication_at:
+        if not settings.replication or image.replica or image.attached or image.pushed_at < settings.replication_at:
             return []
         return targets(settings.replication, repository)
 

@@ -47,6 +47,8 @@ async def get_blob(visit: Visit) -> web.StreamResponse:
 async def delete_blob(visit: Visit) -> web.StreamResponse:
     """Take the blob out of the repository, unless an image there is made of it."""
     digest = visit.digest()
+    if visit.token.attaches:
+        raise OciError("DENIED", "this token is for what is attached to one image")
     async with visit.parts.repositories.lock(visit.repository):
         if digest in visit.parts.images.named(visit.repository):
             raise OciError("UNSUPPORTED", f"an image of the repository is made of {digest}: delete that first")

@@ -71,6 +71,7 @@ async def put_manifest(visit: Visit) -> web.StreamResponse:
         digest=reference if by_digest else None,
         replica=visit.token.replicates,
         signings=_signings(visit),
+        attached_to=visit.token.attaches,
     )
     return visit.answer(
         201,
@@ -91,6 +92,10 @@ async def delete_manifest(visit: Visit) -> web.StreamResponse:
     """Delete an image by its digest, with all its tags; or one tag, and nothing but the tag."""
     reference = _reference(visit)
     images = visit.parts.images
+    if visit.token.attaches:
+        image = images.find(visit.repository, reference)
+        if image is not None and not (image.attached and image.subject == visit.token.attaches):
+            raise OciError("DENIED", "this token is for what was attached to one image")
     if ":" in reference:
         found = await images.delete(visit.repository, reference) is not None
     else:

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.records.registry import Image
 from contracts.records.scanner import SEVERITIES, ImageScan
@@ -31,26 +32,45 @@ def requested(image: Image, old: ImageScan | None, now: float) -> ImageScan | No
     """The scan that the push of an image asks for; None when there was one since. Events come more than once."""
     if old is not None and old.requested_at >= image.pushed_at:
         return None
-    return _new(image.account, image.region, image.repository, image.digest, max(now, image.pushed_at), "PUSH")
+    return _new(image, old, max(now, image.pushed_at), "PUSH")
 
 
 def asked_for(image: Image, old: ImageScan | None, now: float) -> ImageScan | None:
     """The scan that StartImageScan asks for; None when one runs."""
     if old is not None and old.status == "IN_PROGRESS":
         return None
-    return _new(image.account, image.region, image.repository, image.digest, now, "API")
+    return _new(image, old, now, "API")
 
 
-def _new(account: str, region: str, repository: str, digest: str, now: float, by: str) -> ImageScan:
+def _new(image: Image, old: ImageScan | None, now: float, by: str) -> ImageScan:
+    """Its bills of materials are put again, for somebody may have taken them away."""
     return ImageScan(
-        account=account,
-        region=region,
-        repository=repository,
-        digest=digest,
+        account=image.account,
+        region=image.region,
+        repository=image.repository,
+        digest=image.digest,
         status="IN_PROGRESS",
         requested_at=now,
         started_by=by,
+        boms=old.boms if old is not None else {},
     )
+
+
+def documented(scan: ImageScan, by: ImageScan) -> ImageScan:
+    """A scan with the bills of materials of another record of it: they are put beside its course."""
+    return replace(scan, boms=by.boms, boms_of=by.boms_of)
+
+
+def is_undocumented(scan: ImageScan) -> bool:
+    """Whether bills of materials are to be put."""
+    return scan.status == "COMPLETE" and bool(scan.contents) and scan.boms_of != scan.contents
+
+
+def stored(old: ImageScan | None, contents: str, boms: dict[str, str]) -> ImageScan | None:
+    """The record once its bills of materials were put; as it is, when they are of something else by now."""
+    if old is None or old.contents != contents:
+        return old
+    return replace(old, boms=boms, boms_of=contents)
 
 
 def over_quota(scan: ImageScan | None, now: float, *, on_push: bool, advisories: str) -> bool:

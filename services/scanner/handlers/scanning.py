@@ -15,6 +15,7 @@ from contracts.records.scanner import IMAGE_SCAN, ImageScan
 from services.scanner.adapters.files import Files
 from services.scanner.adapters.workers import Workers
 from services.scanner.decisions.layers import FORMAT
+from services.scanner.decisions.scans import documented
 from services.scanner.decisions.tar import Limits
 from services.scanner.handlers.advisories import Advisories
 from services.scanner.ports import ImageGone, ImageUnsupported, Layers, ScanFailed, WorkerFailed
@@ -49,6 +50,7 @@ class _MatchAnswer(msgspec.Struct):
     counts: dict[str, int]
     fixable: dict[str, int]
     named: dict[str, list[str]]
+    contents: str
     report: msgspec.Raw
 
 
@@ -129,6 +131,7 @@ class Scans:
             advisories=index.version,
             advisories_at=index.newest,
             report=name,
+            contents=answer.contents,
         )
 
     async def _reports(self, image: Image, digests: list[str]) -> dict[str, bytes]:
@@ -200,7 +203,9 @@ class Scans:
         event = "image.scanned.v1" if result.status == "COMPLETE" else "scan.failed.v1"
 
         def change(old: ImageScan | None) -> ImageScan | None:
-            return result if old == scanned else old
+            if old is None or documented(old, scanned) != scanned:
+                return old
+            return documented(result, old)
 
         written = await self._store.update(IMAGE_SCAN, key, change, event)
         for name in {scanned.report, result.report} - {written.report if written is not None else ""}:
