@@ -125,12 +125,18 @@ class RegistryApp(App):
             pushes=Pushes(repositories, prefixed, policies, by_template),
         )
         self._open_doors(policies, prefixed)
-        await host.bus.serve(
+        await self._serve(access, pull_through)
+        self._begin(images)
+
+    async def _serve(self, access: Access, pull_through: PullThrough) -> None:
+        """What other services ask for."""
+        bus = self.host.bus
+        await bus.serve(
             ISSUE_PULL_TOKEN,
             lambda request: access.issue_pull_token(request, pull_through.digest_of, self._admit),
             at_once=True,
         )
-        await host.bus.serve(
+        await bus.serve(
             ISSUE_ATTACH_TOKEN, lambda request: access.issue_attach_token(request, pull_through.digest_of), at_once=True
         )
 
@@ -138,8 +144,7 @@ class RegistryApp(App):
             await self._require_task(node, request)
             return await access.issue_pull_token(request, pull_through.digest_of, self._admit)
 
-        await host.bus.serve_nodes(ISSUE_PULL_TOKEN, pull_for_node)
-        self._begin(images)
+        await bus.serve_nodes(ISSUE_PULL_TOKEN, pull_for_node)
 
     async def _require_task(self, node: str, request: IssuePullToken) -> None:
         """An external node pulls what a task on it names, and nothing else. Raises AccessDenied."""

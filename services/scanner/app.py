@@ -69,9 +69,6 @@ class ScannerApp(App):
         self._controller = ScanController(self._store, scans, self.advisories, settings.scans)
         self._store.listen(self._controller.heard)
         self._documents = Documents(host.bus, self._store, self._files, Workers(1), self._open_attachments)
-        documenting = DocumentController(self._store, self._documents)
-        if settings.sbom:
-            self._store.listen(documenting.heard)
         asking = Asking(host.bus, self._store, self._files, self.advisories, scans, host.clock)
         self._door = Door(
             self._store, self._files, self.advisories, self._controller.mark_all, self._documents, host.clock
@@ -84,6 +81,8 @@ class ScannerApp(App):
         await host.bus.serve(DESCRIBE_FINDINGS, asking.describe_findings)
         self._work = [host.bus.spawn(self._controller.run(), "scanning")]
         if settings.sbom:
+            documenting = DocumentController(self._store, self._documents)
+            self._store.listen(documenting.heard)
             self._work.append(host.bus.spawn(documenting.run(), "sboms"))
         if settings.advisories:
             self._work.append(host.bus.spawn(self._import(Path(settings.advisories)), "import"))

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "placement": "tasks a second that find their node, on 5,000 nodes",
     "names": "a task's start to the first DNS answer with its address",
     "scan": "a pushed image to its findings",
+    "sbom": "packages found, against syft; a pushed image to its bills of materials",
     "scale": "200 services of 5 tasks on simulated nodes: what they cost while nothing happens",
     "fleet": "thousands of simulated nodes: services filled, a zone lost",
     "metrics": "CloudWatch: values in and out, and the usage of a thousand tasks",

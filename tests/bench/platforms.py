@@ -28,7 +28,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def peer(name: str) -> Iterator[Endpoint]:
     """`ministack` or `moto`, from an environment of their own that is made on first use."""
-    _install_peers()
+    install_peers()
     port = free_port()
     command = {
         "ministack": [str(PEERS / "bin/ministack")],
@@ -51,10 +51,11 @@ def peer(name: str) -> Iterator[Endpoint]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _install_peers() -> None:
+def install_peers() -> None:
+    """The environment of the peers, made when it is needed first."""
     if (PEERS / ".installed").exists():
         return
-    print("installing the peers (moto, ministack) into .venv-bench", flush=True)
+    print("installing the peers (moto, ministack, syft) into .venv-bench", flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
     subprocess.run(
         [str(PEERS / "bin/pip"), "install", "-q", "--require-hashes", "-r", "deploy/requirements/bench.lock"],

@@ -243,7 +243,7 @@ async def test_advisories_named_by_a_setting_are_imported_once(registry, nats_pl
         await until(lambda: scanner.app.advisories.current.version, SOON)
         first = scanner.app.advisories.current.told["imported_at"]
     async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
-        await asyncio.gather(*scanner.app._work[1:])
+        await scanner.app._work[-1]
         assert scanner.app.advisories.current.told["imported_at"] == first
     advisories(folder, RECORDS[:1])
     async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
@@ -259,4 +259,4 @@ async def test_an_index_that_can_not_be_read_counts_as_none_and_findings_stay(re
         assert scanner.app.advisories.current.version == ""
         other = await pushed(registry, scanner, packed_image(packages(), {"/x": "y"}), "2")
         assert (other.status, other.advisories) == ("COMPLETE", "")
-        assert before in scanner.scans()
+        assert (before.report, before.counts) in [(scan.report, scan.counts) for scan in scanner.scans()]

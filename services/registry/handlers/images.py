@@ -135,9 +135,9 @@ class Images:
         if digest is not None and digest != actual:
             raise errors.digest_does_not_match(digest, actual)
         manifest = read_manifest(data, media_type)
-        if attached_to and (manifest.subject != attached_to or tag):
-            raise ManifestInvalid(f"it does not refer to {attached_to}, or has a tag")
         async with self._repositories.lock(repository):
+            if attached_to:
+                self._check_subject(repository, manifest, tag, attached_to)
             settings = self._repositories.get(repository).settings
             known = self._images.record(*_key(repository), actual)
             named = self.tagged(repository, tag) if tag else None
@@ -146,8 +146,6 @@ class Images:
                 raise errors.tag_exists(repository, tag)
             if strict and known is not None and (not tag or named == actual):
                 raise errors.image_exists(repository, actual, tag)
-            if attached_to and self._images.get(*_key(repository), attached_to) is None:
-                raise errors.image_not_found(repository, attached_to, None)
             image = known or await self._add(
                 repository, actual, data, manifest, replica, partial, signings, bool(attached_to)
             )
@@ -156,6 +154,12 @@ class Images:
             if tag and named != actual:
                 await self._move_tag(repository, tag, actual, is_immutable(settings, tag))
         return image
+
+    def _check_subject(self, repository: RepositoryId, manifest: Manifest, tag: str | None, subject: str) -> None:
+        if manifest.subject != subject or tag:
+            raise ManifestInvalid(f"it does not refer to {subject}, or has a tag")
+        if self._images.get(*_key(repository), subject) is None:
+            raise errors.image_not_found(repository, subject, None)
 
     async def _add(
         self,

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scanner import worker
 from services.scanner.decisions.bounds import Broken, Budget
+from services.scanner.decisions.cataloguers import node
+from services.scanner.decisions.layers import read_layer
 from services.scanner.decisions.packages import LOCKS as LOCK_KINDS
 from services.scanner.decisions.packages import READERS, Package, catalogue
+from services.scanner.decisions.tar import Limits
+from tests.builders.images import tar_layer
 from tests.builders.programs import elf
 
 
@@ -211,7 +216,7 @@ def test_what_composer_installed_and_locked():
     assert named("composer", json.dumps(packages)) == {"monolog/monolog": "2.0.0"}
     assert named("composer", json.dumps({"packages": packages})) == {"monolog/monolog": "2.0.0"}
     more = {"packages": packages, "packages-dev": [{"name": "phpunit/phpunit", "version": "9.5.0"}]}
-    assert named("composer-lock", json.dumps(more)) == {"monolog/monolog": "2.0.0", "phpunit/phpunit": "9.5.0"}
+    assert named("composer-lock", json.dumps(more)) == {"monolog/monolog": "2.0.0"}
 
 
 def test_a_budget_is_spent_by_all_together():
@@ -219,6 +224,24 @@ def test_a_budget_is_spent_by_all_together():
     budget.spend(6)
     with pytest.raises(Broken, match="unpacks to more"):
         budget.spend(6)
+
+
+def test_what_takes_too_long_in_one_file_is_broken_off(monkeypatch):
+    monkeypatch.setattr(worker, "FILE_SECONDS", 0.05)
+
+    def endless(path, data, budget):
+        yield Package("npm", "a", "1")
+        while True:
+            pass
+
+    monkeypatch.setattr(node, "package_json", endless)
+    report = read_layer([tar_layer({"/a/package.json": "{}", "/b/yarn.lock": YARN_1})], Limits(), worker._in_time)
+    assert report["files"]["a/package.json"] == {
+        "kind": "npm",
+        "packages": [list(Package("npm", "a", "1"))],
+        "note": "reading it takes more than 0.05 s",
+    }
+    assert len(report["files"]["b/yarn.lock"]["packages"]) == 3
 
 
 HINTS = {

@@ -13,6 +13,7 @@ from services.scanner.decisions.packages import Package, catalogue
 
 GOLDEN = Path(__file__).parent / "golden"
 DATABASE = gzip.decompress((GOLDEN / "rpmdb.sqlite.gz").read_bytes())
+BERKELEY = gzip.decompress((GOLDEN / "Packages.gz").read_bytes())
 INSTALLED = [
     Package("rpm", "bash", "5.1.8-9.el9", "bash", "5.1.8-9.el9", "noarch"),
     Package("rpm", "openssl", "1:3.0.7-27.el9", "openssl", "1:3.0.7-27.el9", "noarch"),
@@ -43,15 +44,13 @@ def ndb(blobs, pages=1):
 
 
 @pytest.mark.parametrize(
-    ("kind", "data"), [("rpm-sqlite", DATABASE), ("rpm-ndb", ndb(headers()))], ids=["sqlite", "ndb"]
+    ("kind", "data"),
+    [("rpm-sqlite", DATABASE), ("rpm-ndb", ndb(headers())), ("rpm-bdb", BERKELEY)],
+    ids=["sqlite", "ndb", "Berkeley DB"],
 )
-def test_both_databases_tell_of_packages_with_epoch_and_source(kind, data):
+def test_all_databases_tell_of_packages_with_epoch_and_source(kind, data):
     found, why = catalogue(kind, data)
     assert (sorted(found), why) == (INSTALLED, "")
-
-
-def test_berkeley_db_is_told_of_as_not_read():
-    assert catalogue("rpm-bdb", b"x")[1].startswith("RPM databases in Berkeley DB")
 
 
 def test_a_query_that_would_not_end_is_broken_off():
@@ -67,6 +66,14 @@ def test_a_query_that_would_not_end_is_broken_off():
 def test_a_damaged_database_ends_in_packages_or_words(at, damage):
     found, why = catalogue("rpm-sqlite", DATABASE[:at] + damage + DATABASE[at + len(damage) :])
     assert len(found) <= 4 or why
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, len(BERKELEY) - 1), st.binary(min_size=1, max_size=64))
+def test_a_damaged_berkeley_db_ends_in_packages_or_words(at, damage):
+    found, why = catalogue("rpm-bdb", BERKELEY[:at] + damage + BERKELEY[at + len(damage) :])
+    assert len(found) <= 4
+    assert isinstance(why, str)
 
 
 @settings(max_examples=80, deadline=None)

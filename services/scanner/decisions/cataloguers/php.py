@@ -17,9 +17,8 @@ def installed(path: str, data: bytes, budget: Budget) -> Iterator[Package]:
 
 
 def lock(path: str, data: bytes, budget: Budget) -> Iterator[Package]:
-    """composer.lock, development packages too."""
-    told = parsed(data)
-    yield from _packages(members(told, "packages") + members(told, "packages-dev"), True)
+    """composer.lock, without the packages for development."""
+    yield from _packages(members(parsed(data), "packages"), True)
 
 
 def _packages(told: list[dict[str, Any]], declared: bool) -> Iterator[Package]:

@@ -1,4 +1,4 @@
-"""RPM's databases: SQLite, and SUSE's ndb. https://rpm-software-management.github.io/rpm/manual/format_header.html"""
+"""RPM's databases: SQLite, SUSE's ndb, Berkeley DB. https://rpm-software-management.github.io/rpm/manual/format_header.html"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.scanner.decisions.bounds import Broken, Budget, name_of
+from services.scanner.decisions.cataloguers.berkeley import hash_values
 from services.scanner.decisions.packages import RPM, Package
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _ARCH, _SOURCE = 1000, 1001, 1002, 1003, 1022, 1044
@@ -59,9 +60,9 @@ def ndb(path: str, data: bytes, budget: Budget) -> Iterator[Package]:
 
 
 def berkeley(path: str, data: bytes, budget: Budget) -> Iterator[Package]:
-    """Packages of Berkeley DB, which RPM gave up in 2020 (4.16): not read."""
-    raise Broken("RPM databases in Berkeley DB (CentOS 7 and 8, Amazon Linux 2) are not read: its packages are missing")
-    yield
+    """Packages of Berkeley DB, as RPM wrote it before 4.16: a hash whose values are headers."""
+    for blob in hash_values(data):
+        yield from _package(blob)
 
 
 def _package(blob: Any) -> Iterator[Package]:
