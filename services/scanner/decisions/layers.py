@@ -162,7 +162,7 @@ def unreadable(contents: Contents) -> str:
     """The files that could not be read, in words; empty when all could."""
     if not contents.broken:
         return ""
-    named = "; ".join(f"/{path}: {why}" for path, why in contents.broken[:NAMED])
+    named = "; ".join(f"/{path[:200]}: {why}" for path, why in contents.broken[:NAMED])
     more = f" and {len(contents.broken) - NAMED} more" if len(contents.broken) > NAMED else ""
     count = len(contents.broken)
     return f"{count} file{'s' if count > 1 else ''} could not be read ({named}{more})"

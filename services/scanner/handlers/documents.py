@@ -86,9 +86,7 @@ class Documents:
                     await beside.remove(digest)
             except ImageGone:
                 return
-            await self._store.update(
-                IMAGE_SCAN, key, lambda old: stored(old, scan.contents, boms), "sbom.stored.v1", cause=image.digest
-            )
+            await self._store.update(IMAGE_SCAN, key, lambda old: stored(old, scan.contents, boms), "sbom.stored.v1")
 
 
 def about_of(image: Image) -> About:

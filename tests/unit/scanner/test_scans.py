@@ -106,3 +106,20 @@ def test_a_gate_has_defaults():
 def test_what_is_no_gate_is_refused_by_member(body, member):
     with pytest.raises(gates.BadGate, match=member):
         gates.read(body, 5.0)
+
+
+def test_bills_of_materials_are_put_for_what_was_found_last():
+    scanned = replace(SCAN, contents="c1")
+    assert scans.is_undocumented(scanned)
+    assert not scans.is_undocumented(SCAN)
+    assert not scans.is_undocumented(replace(scanned, status="IN_PROGRESS"))
+    told = scans.stored(scanned, "c1", {"spdx": "sha256:b"})
+    assert (told.boms, told.boms_of, scans.is_undocumented(told)) == ({"spdx": "sha256:b"}, "c1", False)
+    assert scans.stored(replace(scanned, contents="c2"), "c1", {}).boms_of == ""
+    assert scans.stored(None, "c1", {}) is None
+
+
+def test_a_new_scan_puts_them_again_and_knows_which_there_are():
+    told = replace(SCAN, contents="c1", boms={"spdx": "sha256:b"}, boms_of="c1")
+    for new in (scans.asked_for(IMAGE, told, 200.0), scans.requested(replace(IMAGE, pushed_at=160.0), told, 161.0)):
+        assert (new.boms, new.boms_of) == ({"spdx": "sha256:b"}, "")
