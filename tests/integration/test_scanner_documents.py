@@ -17,10 +17,10 @@ from services.registry.decisions.names import RepositoryId
 from services.scanner.adapters.registry import RegistryAttachments
 from services.scanner.decisions.attachments import EMPTY, digest_of, manifest
 from services.scanner.ports import ImageGone, Refused
+from tests.builders.ecr import Boto
 from tests.builders.registry import registry_at, small_image
 from tests.builders.scanner import advisories, packages, packed_image, scanner_at
 from tests.builders.waiting import until
-from tests.integration.test_registry_ecr import Boto
 
 SOON = 30.0
 ACCOUNT, REGION = "000000000000", "us-east-1"
@@ -198,6 +198,26 @@ async def test_a_setting_keeps_them_away_and_the_door_still_gives_them(registry,
                     assert answer.status == status
         assert await referrers(registry, image.digest) == []
         assert scanner.scans()[0].boms == {}
+
+
+async def test_they_are_not_signed_nor_replicated_and_a_replica_has_its_own(registry, scanner):
+    there = {"rules": [{"destinations": [{"region": "eu-west-1", "registryId": ACCOUNT}]}]}
+    profile = {"signingProfileArn": f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/ours"}
+    await registry.aws("PutReplicationConfiguration", replicationConfiguration=there)
+    await registry.aws("PutSigningConfiguration", signingConfiguration={"rules": [profile]})
+    image = packed_image(packages())
+    await documented(registry, scanner, image)
+    await until(lambda: len([scan for scan in scanner.scans() if scan.boms_of]) == 2, SOON)
+    here, elsewhere = sorted(scanner.scans(), key=lambda scan: scan.region == "eu-west-1")
+    images = registry.app.parts.images
+    assert elsewhere.region == "eu-west-1"
+    assert set(here.boms.values()).isdisjoint(elsewhere.boms.values())
+    await until(lambda: len(images.referrers(_repository("shop"), image.digest)) == 3, SOON)  # and a signature
+    beyond = RepositoryId(ACCOUNT, "eu-west-1", "shop")
+    for bill in here.boms.values():
+        assert images.find(_repository("shop"), bill).signings == []
+        assert images.find(beyond, bill) is None
+    assert set(elsewhere.boms.values()) <= {each.digest for each in images.referrers(beyond, image.digest)}
 
 
 @pytest.fixture
