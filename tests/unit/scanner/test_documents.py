@@ -137,7 +137,7 @@ texts = st.text(min_size=1, max_size=12)
 kinds = st.sampled_from(["deb", "apk", "rpm", "pypi", "npm", "maven", "golang", "gem", "cargo", "composer"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.builds(Package, kinds, texts, texts, texts, texts, texts, st.booleans()), max_size=4))
 def test_whatever_packages_are_called_their_bills_are_valid(found):
     made = bill([(package, "var/x", "sha256:1") for package in found])
