@@ -51,7 +51,7 @@ class EcrOperations(AwsService):
         self._clock = clock
         self._repositories, self._images, self._blobs = parts.repositories, parts.images, parts.blobs
         self._access, self._settings, self._signing = parts.access, parts.settings, parts.signing
-        self._pushes = parts.pushes
+        self._pushes, self._pull_through = parts.pushes, parts.pull_through
 
     def _id(self, context: RequestContext, registry_id: str | None, name: str) -> RepositoryId:
         """The repository that a request names; it need not exist. Raises AccessDeniedException for another account's,

@@ -14,6 +14,8 @@ from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
 from services.registry.handlers.images import ImageReferenced, as_aws_error
 from services.registry.handlers.policies import asker_of
+from services.registry.handlers.pull_through import HELD, Answer
+from services.registry.ports import LoginFailed, UpstreamFailed
 from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -103,27 +105,54 @@ class ImageOperations(EcrOperations):
     async def batch_get_image(
         self, context: RequestContext, request: ecr.BatchGetImageRequest
     ) -> ecr.BatchGetImageResponse:
-        """Manifests by id. They are given as they were pushed, whatever media types are accepted."""
-        repository = self._existing(context, request.registry_id, request.repository_name)
+        """Manifests by id. They are given as they were pushed, whatever media types are accepted. What a pull-through
+        cache does not have yet comes from its upstream."""
+        repository = self._id(context, request.registry_id, request.repository_name)
+        if not self._pull_through.covers(repository):
+            self._repositories.get(repository)
         images, failures = [], []
         for each in request.image_ids:
             try:
-                image = _active(self._of_batch(repository, each))
+                digest, media_type, manifest = await self._pulled(context, repository, each)
             except _Failed as failed:
                 failures.append(_failure(each, failed))
                 continue
-            manifest = await self._images.manifest(repository, image.digest)
-            self._images.pulls.pulled(image, context.principal_arn)
             images.append(
                 ecr.Image(
                     registry_id=repository.account,
                     repository_name=repository.name,
-                    image_id=ecr.ImageIdentifier(image_digest=image.digest, image_tag=each.image_tag),
+                    image_id=ecr.ImageIdentifier(image_digest=digest, image_tag=each.image_tag),
                     image_manifest=manifest.decode(),
-                    image_manifest_media_type=image.media_type,
+                    image_manifest_media_type=media_type,
                 )
             )
         return ecr.BatchGetImageResponse(images=images, failures=failures)
+
+    async def _pulled(
+        self, context: RequestContext, repository: RepositoryId, each: ecr.ImageIdentifier
+    ) -> tuple[str, str, bytes]:
+        """(digest, media type, manifest) of an image that is pulled."""
+        _check_id(each)
+        answer = HELD
+        if self._pull_through.covers(repository):
+            answer = await self._from_upstream(context, repository, each.image_digest or each.image_tag or "")
+        if answer.coming is not None:
+            return answer.coming.digest, answer.coming.media_type, answer.coming.data
+        image = _active(self._of_batch(repository, each))
+        self._images.pulls.pulled(image, context.principal_arn)
+        return image.digest, image.media_type, await self._images.manifest(repository, image.digest)
+
+    async def _from_upstream(self, context: RequestContext, repository: RepositoryId, reference: str) -> Answer:
+        def allow() -> None:
+            self._policies.require_import(asker_of(context), repository, lambda: request_keys(context))
+
+        try:
+            return await self._pull_through.image(repository, reference, allow)
+        except LoginFailed as error:
+            raise _Failed("UpstreamAccessDenied", str(error)) from None
+        except UpstreamFailed as error:
+            code = "ImageNotFound" if error.unknown else "UpstreamUnavailable"
+            raise _Failed(code, str(error)) from None
 
     async def batch_delete_image(
         self, context: RequestContext, request: ecr.BatchDeleteImageRequest
@@ -151,13 +180,8 @@ class ImageOperations(EcrOperations):
         return [ecr.ImageIdentifier(image_digest=image.digest, image_tag=tag) for tag in tags or [None]]
 
     def _of_batch(self, repository: RepositoryId, each: ecr.ImageIdentifier) -> Image:
+        _check_id(each)
         digest, tag = each.image_digest, each.image_tag
-        if digest is None and tag is None:
-            raise _Failed("MissingDigestAndTag", "Invalid request parameters: both tag and digest cannot be null")
-        if digest is not None and not valid_digest(digest):
-            raise _Failed("InvalidImageDigest", f"Invalid request parameters: '{digest}' is not an image digest")
-        if tag is not None and not valid_tag(tag):
-            raise _Failed("InvalidImageTag", f"Invalid request parameters: '{tag}' is not an image tag")
         image = self._images.find(repository, digest or tag or "")
         if image is None:
             raise _Failed("ImageNotFound", "Requested image not found")
@@ -172,7 +196,7 @@ class ImageOperations(EcrOperations):
             repository_name=image.repository,
             image_digest=image.digest,
             image_tags=tags,
-            image_size_in_bytes=image.size,
+            image_size_in_bytes=self._images.size_of(image),
             image_pushed_at=image.pushed_at,
             image_scan_status=status,
             image_scan_findings_summary=findings,
@@ -194,6 +218,16 @@ class ImageOperations(EcrOperations):
             raise AwsError("InvalidParameterException", str(failed)) from None
 
 
+def _check_id(each: ecr.ImageIdentifier) -> None:
+    digest, tag = each.image_digest, each.image_tag
+    if digest is None and tag is None:
+        raise _Failed("MissingDigestAndTag", "Invalid request parameters: both tag and digest cannot be null")
+    if digest is not None and not valid_digest(digest):
+        raise _Failed("InvalidImageDigest", f"Invalid request parameters: '{digest}' is not an image digest")
+    if tag is not None and not valid_tag(tag):
+        raise _Failed("InvalidImageTag", f"Invalid request parameters: '{tag}' is not an image tag")
+
+
 def _page(
     items: list[_Item], key: Callable[[_Item], tuple[str, ...]], size: int | None, token: str | None
 ) -> tuple[list[_Item], str | None]:
@@ -208,11 +242,12 @@ def _wanted(status: str | None, tagged: bool) -> bool:
 
 
 def _is_told(wanted: str | None, image: Image) -> bool:
-    """Whether an image has the status that is asked for, and is one of the user's: what the platform attached to one is
-    told of by name, and by ListImageReferrers. Nothing is ever ACTIVATING here: it is done at once."""
+    """Whether an image has the status that is asked for, ACTIVE when nothing is said, and is one of the user's: what
+    the platform attached to one is told of by name, and by ListImageReferrers. Nothing is ever ACTIVATING here: it is
+    done at once."""
     if image.attached:
         return False
-    return wanted in (None, "ANY") or wanted == ("ARCHIVED" if image.archived else "ACTIVE")
+    return wanted == "ANY" or (wanted or "ACTIVE") == ("ARCHIVED" if image.archived else "ACTIVE")
 
 
 def _active(image: Image) -> Image:

@@ -9,7 +9,15 @@ from services.registry.api.base import EcrOperations
 from services.registry.decisions.names import RepositoryId, valid_digest
 from services.registry.handlers import errors
 from services.registry.handlers.policies import asker_of
-from services.registry.ports import StorageFull, Upload, UploadTaken, UploadUnknown, WrongDigest, WrongOffset
+from services.registry.ports import (
+    StorageFull,
+    Upload,
+    UploadTaken,
+    UploadUnknown,
+    UpstreamFailed,
+    WrongDigest,
+    WrongOffset,
+)
 from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -107,14 +115,33 @@ class LayerOperations(EcrOperations):
     async def get_download_url_for_layer(
         self, context: RequestContext, request: ecr.GetDownloadUrlForLayerRequest
     ) -> ecr.GetDownloadUrlForLayerResponse:
-        """A URL that needs no credentials for an hour."""
+        """A URL that needs no credentials for an hour. What a pull-through cache does not have yet is fetched first."""
         repository = self._existing(context, request.registry_id, request.repository_name)
         digest = request.layer_digest
-        if not valid_digest(digest) or await self._blobs.find(repository, digest) is None:
+        if not valid_digest(digest):
             raise errors.layers_not_found([digest])
+        if await self._blobs.find(repository, digest) is None:
+            await self._fetch(repository, digest)
         return ecr.GetDownloadUrlForLayerResponse(
             download_url=self._access.layer_url(repository, digest), layer_digest=digest
         )
+
+    async def _fetch(self, repository: RepositoryId, digest: str) -> None:
+        """Raises LayersNotFoundException, UnableToGetUpstreamLayerException."""
+        download = self._pull_through.download(repository, digest)
+        if download is None:
+            raise errors.layers_not_found([digest])
+        try:
+            await download.done()
+        except UpstreamFailed as error:
+            if error.unknown:
+                raise errors.layers_not_found([digest]) from None
+            raise AwsError("UnableToGetUpstreamLayerException", str(error)) from None
+        except WrongDigest as error:
+            why = f"the upstream registry sent {error.actual} for {digest}"
+            raise AwsError("UnableToGetUpstreamLayerException", why) from None
+        except StorageFull:
+            raise errors.storage_full() from None
 
     async def _upload(self, repository: RepositoryId, upload_id: str) -> Upload:
         try:

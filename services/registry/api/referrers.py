@@ -11,7 +11,7 @@ from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
 from services.shared.aws.context import RequestContext
 
-PAGE = 50
+PAGE = 20
 
 
 class ReferrerOperations(EcrOperations):

@@ -18,6 +18,7 @@ from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError, NotImplementedYet
 
 MAX_TAGS = 50
+MAX_WILDCARDS = 2
 PAGE = 100
 
 
@@ -34,7 +35,8 @@ class RepositoryOperations(EcrOperations):
             raise NotImplementedYet(
                 "ECR", "CreateRepository", f"{encryption.encryption_type} encryption does not exist"
             )
-        check_exclusions(request.image_tag_mutability, request.image_tag_mutability_exclusion_filters)
+        exclusions = request.image_tag_mutability_exclusion_filters or []
+        check_exclusions(request.image_tag_mutability, [each.filter for each in exclusions])
         settings = {
             name: msgspec.to_builtins(value)
             for name, value in (
@@ -45,7 +47,7 @@ class RepositoryOperations(EcrOperations):
             )
             if value is not None
         }
-        record = await self._repositories.create(repository, settings, _merged({}, request.tags or []))
+        record = await self._repositories.create(repository, settings, merged_tags({}, request.tags or []))
         return ecr.CreateRepositoryResponse(repository=self._shown(record))
 
     async def describe_repositories(
@@ -54,6 +56,10 @@ class RepositoryOperations(EcrOperations):
         """Repositories by name, or all in pages."""
         account = self._account(context, request.registry_id)
         if request.repository_names:
+            if request.next_token or request.max_results:
+                raise AwsError(
+                    "InvalidParameterException", "repositoryNames can't be used with nextToken or maxResults"
+                )
             found = [
                 self._repositories.get(RepositoryId(account, context.region, name))
                 for name in dict.fromkeys(request.repository_names)
@@ -84,7 +90,7 @@ class RepositoryOperations(EcrOperations):
         """Say which tags may be moved."""
         repository = self._id(context, request.registry_id, request.repository_name)
         filters = request.image_tag_mutability_exclusion_filters
-        check_exclusions(request.image_tag_mutability, filters)
+        check_exclusions(request.image_tag_mutability, [each.filter for each in filters or ()])
         await self._repositories.change_settings(
             repository,
             {
@@ -105,7 +111,7 @@ class RepositoryOperations(EcrOperations):
         repository = self._by_arn(context, request.resource_arn)
 
         def tagged(old: Repository) -> Repository:
-            return msgspec.structs.replace(old, tags=_merged(old.tags, request.tags))
+            return msgspec.structs.replace(old, tags=merged_tags(old.tags, request.tags))
 
         await self._repositories.change(repository, tagged, "repository.tagged.v1")
         return ecr.TagResourceResponse()
@@ -142,7 +148,8 @@ class RepositoryOperations(EcrOperations):
             expires_at=expires_at,
             proxy_endpoint=self._access.endpoint,
         )
-        return ecr.GetAuthorizationTokenResponse(authorization_data=[data])
+        # One token opens all registries, as far as their policies let its bearer in.
+        return ecr.GetAuthorizationTokenResponse(authorization_data=[data] * len(request.registry_ids or [""]))
 
     def _by_arn(self, context: RequestContext, arn: str) -> RepositoryId:
         found = parse_arn(arn)
@@ -169,7 +176,8 @@ class RepositoryOperations(EcrOperations):
         )
 
 
-def _merged(old: dict[str, str], tags: list[ecr.Tag]) -> dict[str, str]:
+def merged_tags(old: dict[str, str], tags: list[ecr.Tag]) -> dict[str, str]:
+    """The tags with others added. Raises InvalidTagParameterException, TooManyTagsException."""
     merged = {**old, **{tag.key: tag.value for tag in tags}}
     for tag in tags:
         if not 1 <= len(tag.key) <= 128 or len(tag.value) > 256 or tag.key.lower().startswith("aws:"):
@@ -179,9 +187,15 @@ def _merged(old: dict[str, str], tags: list[ecr.Tag]) -> dict[str, str]:
     return merged
 
 
-def check_exclusions(mutability: str | None, filters: Sequence[object] | None) -> None:
-    """Raises unless there are exclusion filters just where the mutability has exclusions."""
-    if (mutability or "").endswith("_WITH_EXCLUSION") != bool(filters):
+def check_exclusions(mutability: str | None, patterns: Sequence[str]) -> None:
+    """Raises unless there are exclusion filters just where the mutability has exclusions, none with too many
+    wildcards."""
+    if (mutability or "").endswith("_WITH_EXCLUSION") != bool(patterns):
         raise errors.invalid_parameter(
             "imageTagMutabilityExclusionFilters", "filters go with a mutability that ends in _WITH_EXCLUSION, only"
         )
+    for pattern in patterns:
+        if pattern.count("*") > MAX_WILDCARDS:
+            raise errors.invalid_parameter(
+                "imageTagMutabilityExclusionFilters", f"a filter can't have more than {MAX_WILDCARDS} wildcards"
+            )

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from contracts.aws import ecr
 from contracts.records.registry import CREATION_TEMPLATE, CreationTemplate
 from services.registry.api.base import EcrOperations
-from services.registry.api.repositories import check_exclusions
+from services.registry.api.repositories import check_exclusions, merged_tags
 from services.registry.decisions.access import read_repository_policy
 from services.registry.decisions.lifecycle_text import BadLifecycle, read_lifecycle
 from services.registry.decisions.pages import BadToken, page
@@ -111,7 +111,7 @@ def _members(context: RequestContext, request: Request) -> dict[str, Any]:
         "role_arn": request.custom_role_arn,
     }
     if request.resource_tags is not None:
-        given["tags"] = {tag.key: tag.value for tag in request.resource_tags}
+        given["tags"] = merged_tags({}, request.resource_tags)
     settings = {wire: msgspec.to_builtins(getattr(request, name)) for name, wire in _SETTINGS.items()}
     given["settings"] = {name: value for name, value in settings.items() if value is not None}
     return {name: value for name, value in given.items() if value is not None}
@@ -127,7 +127,8 @@ def _changed(template: CreationTemplate, members: dict[str, Any]) -> CreationTem
 
 def _check(template: CreationTemplate) -> None:
     settings = template.settings
-    check_exclusions(settings.get("imageTagMutability"), settings.get("imageTagMutabilityExclusionFilters"))
+    exclusions = settings.get("imageTagMutabilityExclusionFilters") or []
+    check_exclusions(settings.get("imageTagMutability"), [each["filter"] for each in exclusions])
     if not template.applied_for:
         raise errors.invalid_parameter("appliedFor", "a template must hold for something")
     try:

@@ -18,6 +18,7 @@ _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+\Z")
 _SCOPE = re.compile(r"(\d{12})\.([a-z]{2}(?:-[a-z]+)+-\d+)\Z")
 _AWS_HOST = re.compile(r"(\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?(?::\d+)?\Z")
 _ARN = re.compile(r"arn:aws[a-z-]*:ecr:([a-z0-9-]+):(\d{12}):repository/(.+)\Z", re.DOTALL)
@@ -79,6 +80,11 @@ def valid_repository(name: str) -> bool:
         return False
     first, slash, _ = name.partition("/")
     return not (slash and _SCOPE.match(first))
+
+
+def valid_region(text: str) -> bool:
+    """Whether this may be a region."""
+    return _REGION.match(text) is not None
 
 
 def valid_digest(text: str) -> bool:

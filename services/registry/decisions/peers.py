@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from contracts.records.registry import Image, ImageReplication, Peer, Place
-from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.names import RepositoryId, valid_region
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 MAX_CA = 256 * 1024
@@ -21,7 +21,6 @@ ECR_CODE = "x-amzn-ErrorType"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?\Z")
 _ACCOUNT = re.compile(r"\d{12}\Z")
-_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+\Z")
 _UNKNOWN = frozenset(
     {"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN", "ImageNotFoundException", "RepositoryNotFoundException"}
 )
@@ -130,7 +129,7 @@ def check_peer(name: str, wanted: NewPeer, others: Iterable[Peer]) -> list[Place
 
 def _place(text: str) -> Place:
     account, _, region = text.partition("/")
-    if _ACCOUNT.match(account) is None or _REGION.match(region) is None:
+    if _ACCOUNT.match(account) is None or not valid_region(region):
         raise BadPeer(f"{text!r} is no destination: ACCOUNT/REGION")
     return Place(account, region)
 

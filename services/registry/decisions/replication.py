@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.names import RepositoryId, valid_region
 
 MAX_DESTINATIONS = 25
 
@@ -23,6 +23,9 @@ def check_replication(rules: list[dict[str, Any]], account: str, region: str) ->
     found = [(each["region"], each["registryId"]) for rule in rules for each in rule["destinations"]]
     if (region, account) in found:
         raise BadReplication("a registry can't be its own destination")
+    for place, _ in found:
+        if not valid_region(place):
+            raise BadReplication(f"'{place}' is no region")
     if len(set(found)) > MAX_DESTINATIONS:
         raise BadReplication(f"there can't be more than {MAX_DESTINATIONS} destinations")
 

@@ -98,8 +98,11 @@ class Access:
 
     def require(self, token: Token, action: str, repository: RepositoryId, keys: Keys) -> None:
         """Raises AccessDenied unless the bearer may do this now."""
-        asker = Asker(token.account, token.principal, token.session)
-        self._policies.require(asker, Demand(action, repository.arn), repository, keys)
+        self._policies.require(_asker(token), Demand(action, repository.arn), repository, keys)
+
+    def require_import(self, token: Token, repository: RepositoryId, keys: Keys) -> None:
+        """Raises AccessDenied unless the bearer may have images fetched into this pull-through cache."""
+        self._policies.require_import(_asker(token), repository, keys)
 
     def bearer(self, authorization: str | None) -> Token | None:
         """Who shows this Authorization header; None for nobody that is known."""
@@ -174,7 +177,7 @@ class Access:
         repository = RepositoryId(request.account, request.region, request.repository)
         token = Token(
             account=request.account,
-            principal=f"arn:aws:iam::{request.account}:root",
+            principal=root_of(request.account),
             expires_at=self._clock() + PULL_LIFE_S,
             only=repository.arn,
             quiet=True,
@@ -189,3 +192,7 @@ class Access:
             password=seal(token, self._key),
             insecure=True,
         )
+
+
+def _asker(token: Token) -> Asker:
+    return Asker(token.account, token.principal, token.session)

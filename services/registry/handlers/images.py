@@ -94,6 +94,13 @@ class Images:
         """When it was last pulled, as far as that is recorded; 0 for never."""
         return self.pulls.of(image)
 
+    def size_of(self, image: Image) -> int:
+        """What pulling an image transfers, in bytes; of an index, for the largest of its manifests that are here. Those
+        of a pull-through cache come later than the index does."""
+        where = (image.account, image.region, image.repository)
+        found = (self._images.record(*where, each.digest) for each in image.manifests)
+        return max([image.size, *(child.size for child in found if child is not None)])
+
     def referrers(self, repository: RepositoryId, digest: str) -> list[Image]:
         """The images that refer to this one, by digest."""
         found = (image for image in self.all(repository) if image.subject == digest)

@@ -92,6 +92,13 @@ class Policies:
         if verdict != ALLOW:
             raise denied(asker.principal, demand, verdict, by)
 
+    def require_import(self, asker: Asker, repository: RepositoryId, keys: Keys) -> None:
+        """Raises AccessDenied unless they may have images fetched into a pull-through cache, which makes its repository
+        if that is not there."""
+        self.require(asker, Demand("ecr:BatchImportUpstreamImage", repository.arn), repository, keys)
+        if self._repositories.find(repository) is None:
+            self.require(asker, Demand("ecr:CreateRepository", repository.arn), repository, keys)
+
     def denies_itself(self, asker: Asker, repository: RepositoryId, text: str, keys: Keys) -> bool:
         """Whether with this policy its setter could not set another one."""
         demand = Demand("ecr:SetRepositoryPolicy", repository.arn)

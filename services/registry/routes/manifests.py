@@ -139,9 +139,7 @@ async def _brought(visit: Visit) -> Answer:
         return HELD
 
     def allow() -> None:
-        visit.require("ecr:BatchImportUpstreamImage")
-        if parts.repositories.find(repository) is None:
-            visit.require("ecr:CreateRepository")
+        parts.access.require_import(visit.token, repository, visit.keys)
 
     return await parts.pull_through.image(repository, _reference(visit), allow)
 

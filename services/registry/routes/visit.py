@@ -28,10 +28,6 @@ class Visit(msgspec.Struct, frozen=True):
         """The reference, which must be a digest."""
         return checked_digest(self.reference)
 
-    def require(self, action: str) -> None:
-        """Raises AccessDenied unless who asks may do this with the repository."""
-        self.parts.access.require(self.token, action, self.repository, self.keys)
-
     def asker(self) -> Asker:
         """Who asks."""
         return Asker(self.token.account, self.token.principal, self.token.session)
