@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 import pytest
 
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.peers import upload_of
+from services.registry.handlers.peers import mark
 from services.shared.certificates import Authority
 from tests.builders.images import digest_of
 from tests.builders.link import Link
 from tests.builders.registry import ACCOUNT, REGION, descriptor, registry_at, small_image
 from tests.builders.waiting import until
+from tests.integration.test_registry_faults import two_mebibytes  # noqa: F401
 
 THEIRS, FAR = "999999999999", "eu-west-1"
 SHOP, THERE = RepositoryId(ACCOUNT, REGION, "shop"), RepositoryId(ACCOUNT, FAR, "shop")
@@ -328,3 +331,40 @@ async def test_what_is_no_installation_is_refused(pair, changed, said):
     good = {"url": "https://localhost:1", "key": "a:b", "destinations": [f"{ACCOUNT}/{FAR}"], "ca": ""}
     status, told = await pair.door(pair.here, "PUT", "peers/there", {**good, **changed})
     assert status == 400 and said in told["message"]
+
+
+async def test_a_disk_that_is_full_there_is_waited_for(nats_platform, other_nats_platform, tmp_path, two_mebibytes):  # noqa: F811
+    async with (
+        opened(nats_platform, tmp_path / "here") as here,
+        opened(other_nats_platform, two_mebibytes, https_port=0) as there,
+    ):
+        link = Link(there.https)
+        pair = Pair(here, there, link)
+        await here.aws("CreateRepository", repositoryName="shop")
+        await pair.meet()
+        filler = two_mebibytes / "filler"
+        filler.write_bytes(bytes(1_200_000))
+        image = small_image((os.urandom(1_000_000),))
+        await here.push_image("shop", image, "1")
+        error = await until(lambda: here.app.sender.standing(_peer(here)).error, 60)
+        assert "507" in error and await pair.status("1") == ("IN_PROGRESS", None)
+        filler.unlink()
+        assert await pair.ended("1") == ("COMPLETE", None)
+        assert await pair.pulled("manifests/1") == image.manifest
+        link.close()
+
+
+async def test_what_lies_there_of_an_upload_and_is_of_no_use_is_begun_anew(pair):
+    await pair.meet()
+    (grant,) = pair.there.parts.grants.all()
+    await pair.there.aws("CreateRepository", region=FAR, repositoryName="shop")
+    layer = os.urandom(100_000)
+    upload = await pair.there.parts.blobs.begin(THERE, upload_of(mark(grant), THERE, digest_of(layer)))
+
+    async def junk():
+        yield b"junk" * 1000
+
+    await upload.append(junk())
+    await pair.here.push_image("shop", small_image((layer,)), "1")
+    assert await pair.ended("1") == ("COMPLETE", None)
+    assert await pair.pulled(f"blobs/{digest_of(layer)}") == layer
