@@ -194,7 +194,17 @@ class RegistryApp(App):
     def _open_peers(self) -> None:
         """What is sent to other installations, and their way here."""
         host, parts, peers = self.host, self.parts, self._peers
-        sending = Sending(self._store, peers, parts.images, parts.blobs, self._installations, host.clock)
+        sending = Sending(
+            self._store,
+            peers,
+            parts.repositories,
+            parts.replicas,
+            parts.images,
+            parts.blobs,
+            self._installations,
+            parts.settings,
+            host.clock,
+        )
         self._replication = Replication(parts.images, parts.blobs, parts.settings, parts.replicas, sending)
         self.sender = SendingController(sending, self._replication, self._store, host.clock)
         self._peer_door = PeerDoor(

@@ -228,6 +228,10 @@ class Installations(Protocol):
         """Put a manifest under a tag or its digest."""
         ...
 
+    async def remove(self, to: Destination, digest: str, tag: str = "") -> None:
+        """Remove a replica there, or a tag of it; nothing when it is none, or the tag names another image."""
+        ...
+
 
 class Outgoing(Protocol):
     """A blob to be sent."""

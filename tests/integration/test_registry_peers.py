@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from contracts.records.registry import IMAGE_REPLICATION
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.peers import upload_of
 from services.registry.handlers.peers import mark
@@ -273,7 +274,8 @@ async def test_who_is_not_whom_the_certificate_names_gets_nothing_and_a_key_that
 async def test_what_an_installation_gets_for_its_key_opens_replication_and_nothing_else(pair):
     _, granted = await pair.door(pair.there, "PUT", "peer-grants/here", {"accounts": [ACCOUNT]})
     await pair.there.aws("CreateRepository", repositoryName="shop")
-    await pair.there.push_image("shop", small_image(), "1")
+    image = small_image()
+    await pair.there.push_image("shop", image, "1")
 
     async def ask(method: str, path: str, key: str = granted["key"], **query: str):
         login = {"Authorization": "Basic " + base64.b64encode(key.encode()).decode()}
@@ -307,11 +309,12 @@ async def test_what_an_installation_gets_for_its_key_opens_replication_and_nothi
                 ("GET", "shop/manifests/1"),
                 ("HEAD", "shop/manifests/1"),
                 ("GET", "shop/tags/list"),
-                ("DELETE", "shop/manifests/1"),
+                ("DELETE", f"shop/manifests/{image.digest}"),
                 ("POST", "shop/blobs/uploads/"),
             )
         ]
-    assert found == {"replicate": [403, 200, 403, 403, 202], "pull": [200, 200, 200, 403, 403]}
+    assert found == {"replicate": [403, 200, 403, 404, 202], "pull": [200, 200, 200, 403, 403]}
+    assert pair.there.parts.images.find(SHOP, "1")  # it is no replica, so that nobody may take it back
     assert (await pair.door(pair.there, "GET", "peers", key="guessed"))[0] == 401
 
 
@@ -368,3 +371,87 @@ async def test_what_lies_there_of_an_upload_and_is_of_no_use_is_begun_anew(pair)
     await pair.here.push_image("shop", small_image((layer,)), "1")
     assert await pair.ended("1") == ("COMPLETE", None)
     assert await pair.pulled(f"blobs/{digest_of(layer)}") == layer
+
+
+async def test_what_a_backfill_brings_is_told_as_brought(pair):
+    await pair.here.push_image("shop", small_image((b"before",)), "1")
+    await pair.meet()
+    await pair.here.aws("StartReplicationBackfill", destination={"region": FAR, "registryId": ACCOUNT})
+    assert await until(lambda: pair.found("1"), 60)
+
+    async def told() -> bool:
+        asked = {"repositoryName": "shop", "imageId": {"imageTag": "1"}}
+        statuses = (await pair.here.aws("DescribeImageReplicationStatus", **asked)).replication_statuses
+        return [each.status for each in statuses] == ["COMPLETE"]
+
+    await until(told, 60)
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["another installation", "another region"])
+async def test_deletions_are_replicated_where_a_rule_says_so_and_to_replicas_alone(pair, away):
+    there = pair.there if away else pair.here
+    if away:
+        await pair.meet()
+
+    def find(reference: str):
+        return there.parts.images.find(THERE, reference)
+
+    async def rule(enabled: bool) -> None:
+        rules = [
+            {
+                "destinations": [{"region": FAR, "registryId": ACCOUNT}],
+                "deleteReplication": {"enabled": enabled},
+            }
+        ]
+        await pair.here.aws("PutReplicationConfiguration", replicationConfiguration={"rules": rules})
+
+    async def delete(*ids: dict) -> None:
+        deleted = await pair.here.aws("BatchDeleteImage", repositoryName="shop", imageIds=list(ids))
+        assert deleted.failures == []
+
+    await rule(True)
+    one, two, own = small_image((b"one",)), small_image((b"two",)), small_image((b"own",))
+    await there.aws("CreateRepository", region=FAR, repositoryName="shop")
+    await there.push_image(f"{ACCOUNT}.{FAR}/shop", own, "own")
+    for tag, image in (("1", one), ("also", one), ("2", two), ("own", own)):
+        await pair.here.push_image("shop", image, tag)
+    await until(lambda: all(find(tag) for tag in ("1", "also", "2")), 60)
+    for tag in ("1", "2"):
+        assert await pair.ended(tag) == ("COMPLETE", None)
+    await pair.here.push_image("shop", two, "1")  # it moves, and is there all the while
+    await until(lambda: find("1").digest == two.digest, 60)
+    await delete({"imageTag": "also"})  # the last tag of `one`: the image goes
+    await until(lambda: find(one.digest) is None, 60)
+    await delete({"imageTag": "2"}, {"imageTag": "own"})
+    await until(lambda: find("2") is None, 60)
+    assert find("1").digest == two.digest
+    assert find("own").digest == own.digest  # it was pushed there, and is no replica
+    await rule(False)
+    await delete({"imageDigest": two.digest})
+    records = pair.here.app._store.table(IMAGE_REPLICATION)
+    await until(lambda: not [each for each in records.records() if each.digest == two.digest], 60)
+    assert find("1").digest == two.digest
+
+
+async def test_what_was_deleted_while_nobody_could_be_told_is_deleted_later(
+    nats_platform, other_nats_platform, tmp_path
+):
+    async with opened(other_nats_platform, tmp_path / "there", https_port=0) as there:
+        link = Link(there.https)
+        image = small_image()
+        async with opened(nats_platform, tmp_path / "here") as here:
+            pair = Pair(here, there, link)
+            await here.aws("CreateRepository", repositoryName="shop")
+            await pair.meet()
+            rules = [{"destinations": [{"region": FAR, "registryId": ACCOUNT}], "deleteReplication": {"enabled": True}}]
+            await here.aws("PutReplicationConfiguration", replicationConfiguration={"rules": rules})
+            await here.push_image("shop", image, "1")
+            assert await pair.ended("1") == ("COMPLETE", None)
+            link.cut()
+            await here.aws("BatchDeleteImage", repositoryName="shop", imageIds=[{"imageDigest": image.digest}])
+            await until(lambda: here.app.sender.standing(_peer(here)).error, 60)
+            assert there.parts.images.find(THERE, "1")
+        link.mend()
+        async with opened(nats_platform, tmp_path / "here"):
+            await until(lambda: there.parts.images.find(THERE, image.digest) is None, 60)
+        link.close()

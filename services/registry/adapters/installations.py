@@ -109,6 +109,11 @@ class HttpsInstallations:
         """See ports.Installations."""
         await self._ask(to, "PUT", f"manifests/{reference}", ok=(201,), data=data, headers={"Content-Type": media_type})
 
+    async def remove(self, to: Destination, digest: str, tag: str = "") -> None:
+        """See ports.Installations."""
+        path = f"manifests/{tag}?digest={digest}" if tag else f"manifests/{digest}"
+        await self._ask(to, "DELETE", path, ok=(202, 404))
+
     async def send_blob(self, to: Destination, blob: Outgoing, beside: str = "") -> None:
         """See ports.Installations."""
         if (await self._ask(to, "HEAD", f"blobs/{blob.digest}", ok=_LOOKED)).status == 200:

@@ -9,7 +9,6 @@ from services.registry.api.base import EcrOperations
 from services.registry.decisions.replication import BadReplication, check_replication
 from services.registry.handlers import errors
 from services.shared.aws.context import RequestContext
-from services.shared.errors import NotImplementedYet
 
 
 class ReplicationOperations(EcrOperations):
@@ -24,8 +23,6 @@ class ReplicationOperations(EcrOperations):
             check_replication(rules, context.account, context.region)
         except BadReplication as error:
             raise errors.invalid_parameter("ReplicationConfiguration", str(error)) from None
-        if any(rule.get("deleteReplication") for rule in rules):
-            raise NotImplementedYet("ECR", "PutReplicationConfiguration", "deletions are not replicated")
         await self._settings.set_replication(context.account, context.region, rules, self._clock())
         return ecr.PutReplicationConfigurationResponse(replication_configuration=request.replication_configuration)
 

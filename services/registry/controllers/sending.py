@@ -1,4 +1,5 @@
-"""Sends what is replicated to other installations: a line each, so that one that is away holds up no other."""
+"""Sends what is replicated to other installations: a line each, so that one that is away holds up no other. What is to
+be deleted there waits in them too; what is to be deleted here has a line of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import NamedTuple
 
 import structlog
 
-from contracts.records.registry import IMAGE, IMAGE_TAG, PEER, Image, Peer
+from contracts.records.registry import IMAGE, IMAGE_REPLICATION, IMAGE_TAG, PEER, Image, Peer
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.peers import Standing, wait_s
 from services.registry.handlers.replication import Replication
@@ -19,7 +20,8 @@ from services.shared.waiting import woken
 
 log = structlog.get_logger()
 
-RETRY_S = 2.0
+HERE = ""
+"""The line of what is to be deleted at this installation."""
 
 
 class Work(NamedTuple):
@@ -90,22 +92,23 @@ class SendingController:
         self._sending = sending
         self._replication = replication
         self._images, self._peers = store.table(IMAGE), store.table(PEER)
+        self._brought = store.table(IMAGE_REPLICATION)
         self._clock = clock
         self._lines: dict[str, _Line] = {}
-        self._gone: dict[tuple[str, ...], None] = {}
         self._changed = asyncio.Event()
         self._changed.set()
 
     def heard(self, change: Change) -> None:
-        """An image was pushed, tagged or deleted, or an installation is known anew."""
+        """An image was pushed, tagged, untagged or deleted, or an installation is known anew."""
         if change.kind is PEER:
             self._changed.set()
-        elif not len(self._peers):
             return
-        elif change.kind is IMAGE and change.new is None:
-            self._gone[change.key] = None
-            self._changed.set()
-        elif change.new is not None and (change.kind is IMAGE_TAG or (change.kind is IMAGE and not change.old)):
+        if change.kind not in (IMAGE, IMAGE_TAG) or not (len(self._peers) or len(self._brought)):
+            return
+        lost = change.old if change.new is None or change.kind is IMAGE_TAG else None
+        if lost is not None:
+            self._add(self._sending.recorded((*change.key[:3], lost.record.digest)))
+        if change.new is not None and (change.kind is IMAGE_TAG or not change.old):
             image = self._images.record(*change.key[:3], change.new.record.digest)
             if image is not None:
                 self._mark(image)
@@ -123,9 +126,15 @@ class SendingController:
     def _mark(self, image: Image) -> None:
         source = RepositoryId(image.account, image.region, image.repository)
         for target in self._replication.targets(source, image):
-            peer = self._sending.peer_of(target)
-            if peer is not None and peer.name in self._lines and self._sending.is_left(source, target, image):
-                self._lines[peer.name].add(Work(source, target, image.digest))
+            if self._sending.peer_of(target) is not None:
+                self._add([(source, target, image.digest)])
+
+    def _add(self, works: list[tuple[RepositoryId, RepositoryId, str]]) -> None:
+        for work in works:
+            peer = self._sending.peer_of(work[1])
+            line = self._lines.get(peer.name if peer is not None else HERE)
+            if line is not None and self._sending.is_due(*work):
+                line.add(Work(*work))
 
     async def run(self) -> None:
         """Bring the lines to what is known of installations, whenever that changes."""
@@ -140,27 +149,20 @@ class SendingController:
             await self._changed.wait()
             self._changed.clear()
             peers = sorted(self._peers.records(), key=lambda peer: peer.name)
-            try:
-                if peers != known:
-                    await self._reconcile(peers, first=known is None)
-                    known = peers
-                for key in list(self._gone):
-                    await self._sending.forget(key)
-                    self._gone.pop(key, None)
-            except (StateUnavailable, Conflict):
-                self._changed.set()
-                await asyncio.sleep(RETRY_S)  # NATS is away: there is no event for "try again"
+            if peers != known:
+                await self._reconcile(peers)
+                known = peers
 
-    async def _reconcile(self, peers: list[Peer], *, first: bool) -> None:
-        if first:
-            await self._sending.forget()
-        for name in self._lines.keys() - {peer.name for peer in peers}:
+    async def _reconcile(self, peers: list[Peer]) -> None:
+        names = {HERE, *(peer.name for peer in peers)}
+        for name in self._lines.keys() - names:
             await self._end(name)
-        for peer in peers:
-            if peer.name not in self._lines:
-                line = self._lines[peer.name] = _Line(self._sending, self._clock)
-                line.task = asyncio.get_running_loop().create_task(line.run())
-            self.poke(peer)
+        for name in names - self._lines.keys():
+            line = self._lines[name] = _Line(self._sending, self._clock)
+            line.task = asyncio.get_running_loop().create_task(line.run())
+        for line in self._lines.values():
+            line.poke()
+        self._add(self._sending.recorded())
         if peers:
             for image in self._images.records():
                 self._mark(image)

@@ -34,9 +34,26 @@ def targets(rules: Iterable[Mapping[str, Any]], repository: RepositoryId) -> lis
     """The repositories that one is replicated to: those of all rules of which a prefix fits, or that have none."""
     found: dict[RepositoryId, None] = {}
     for rule in rules:
-        filters = rule.get("repositoryFilters") or []
-        if not filters or any(repository.name.startswith(each["filter"]) for each in filters):
-            for each in rule["destinations"]:
-                found[RepositoryId(each["registryId"], each["region"], repository.name)] = None
+        if _is_for(rule, repository):
+            found.update(dict.fromkeys(_destinations(rule, repository)))
     found.pop(repository, None)
     return list(found)
+
+
+def deletes(rules: Iterable[Mapping[str, Any]], repository: RepositoryId, target: RepositoryId) -> bool:
+    """Whether what is deleted from a repository is to be deleted from this one too."""
+    return any(
+        (rule.get("deleteReplication") or {}).get("enabled")
+        and _is_for(rule, repository)
+        and target in _destinations(rule, repository)
+        for rule in rules
+    )
+
+
+def _is_for(rule: Mapping[str, Any], repository: RepositoryId) -> bool:
+    filters = rule.get("repositoryFilters") or []
+    return not filters or any(repository.name.startswith(each["filter"]) for each in filters)
+
+
+def _destinations(rule: Mapping[str, Any], repository: RepositoryId) -> list[RepositoryId]:
+    return [RepositoryId(each["registryId"], each["region"], repository.name) for each in rule["destinations"]]

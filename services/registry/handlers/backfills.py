@@ -133,6 +133,7 @@ class Backfills:
         outcomes = {}
         for tag in self._tags(source, image):
             outcomes[tag] = await self._replication.bring(source, target, image.digest, tag or None)
+        await self._replication.settle(source, target, image.digest, [*outcomes.values()])
         result = BackfillResult(
             account=backfill.account,
             region=backfill.region,

@@ -271,6 +271,19 @@ class Images:
                 return None
             return await self._delete(repository, digest)
 
+    async def remove_replica(self, repository: RepositoryId, digest: str, tag: str = "") -> bool:
+        """Delete an image that came by replication, or let a tag of it name nothing; whether there was such a one.
+        Raises ImageReferenced."""
+        async with self._repositories.lock(repository):
+            image = self._images.record(*_key(repository), digest)
+            if image is None or not image.replica or (tag and self.tagged(repository, tag) != digest):
+                return False
+            if tag:
+                await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
+            else:
+                await self._delete(repository, digest)
+            return True
+
     async def expire(
         self, repository: RepositoryId, digest: str, tags: tuple[str, ...], cause: str, *, archive: bool
     ) -> bool:

@@ -64,6 +64,7 @@ class Replication:
             with telemetry.span("registry.replicate", repository=repository.name, region=target.region):
                 try:
                     await self._bring(repository, target, digest)
+                    await self._sending.note(repository, target, digest)
                     self._failed.pop((target, digest), None)
                 except AwsError as error:
                     if error.status == 503:
@@ -87,6 +88,10 @@ class Replication:
                 log.warning("replication.failed", target=target.arn, image=digest, error=error.message)
                 return error.code
         return ""
+
+    async def settle(self, source: RepositoryId, target: RepositoryId, digest: str, codes: list[str]) -> None:
+        """All of an image was brought, or tried to be: the codes of what was in the way, empty for nothing."""
+        await self._sending.note(source, target, digest, next((code for code in codes if code), ""))
 
     async def _bring(self, source: RepositoryId, target: RepositoryId, digest: str) -> None:
         await self._replicas.make(source.account, target)

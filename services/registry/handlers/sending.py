@@ -1,4 +1,4 @@
-"""Replication to other installations: what they lack is sent to them over HTTPS."""
+"""Replication to other installations: what they lack is sent to them over HTTPS. And of deletions, wherever to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from contracts.records.registry import IMAGE, IMAGE_REPLICATION, Image, ImageReplication, Peer
+from contracts.records.registry import IMAGE_REPLICATION, Image, ImageReplication, Peer
 from services.registry.decisions.names import RepositoryId, root_of
 from services.registry.decisions.peers import Destination, is_left, mountable
+from services.registry.decisions.replication import deletes
 from services.registry.handlers import errors
-from services.registry.handlers.images import Images
+from services.registry.handlers.images import ImageReferenced, Images
 from services.registry.handlers.peers import Peers
+from services.registry.handlers.replicas import Replicas
+from services.registry.handlers.repositories import Repositories
+from services.registry.handlers.settings import Settings
 from services.registry.ports import BlobStore, Installations, PeerRefused
 from services.shared import telemetry
 from services.shared.clock import Clock
@@ -46,13 +50,19 @@ class Sending:
         self,
         store: Store,
         peers: Peers,
+        repositories: Repositories,
+        replicas: Replicas,
         images: Images,
         blobs: BlobStore,
         installations: Installations,
+        settings: Settings,
         clock: Clock,
     ) -> None:
         self._store = store
+        self._settings = settings
         self._peers = peers
+        self._repositories = repositories
+        self._replicas = replicas
         self._images = images
         self._blobs = blobs
         self._installations = installations
@@ -77,8 +87,39 @@ class Sending:
         ]
 
     def is_left(self, source: RepositoryId, target: RepositoryId, image: Image) -> bool:
-        """Whether something of it is still to be sent."""
-        return is_left(image, self._tags(source, image.digest), self.told(source, target, image.digest))
+        """Whether something of it is still to be sent, or a tag to be removed."""
+        tags, told = self._tags(source, image.digest), self.told(source, target, image.digest)
+        if self.peer_of(target) is not None and is_left(image, tags, told):
+            return True
+        return bool(self._stale(source, target, tags, told))
+
+    def is_due(self, source: RepositoryId, target: RepositoryId, digest: str) -> bool:
+        """Whether there is something to do about an image, which may be gone."""
+        image = self._images.find(source, digest)
+        return image is None or self.is_left(source, target, image)
+
+    def _stale(
+        self, source: RepositoryId, target: RepositoryId, tags: dict[str, float], told: ImageReplication | None
+    ) -> list[str]:
+        """The tags that were brought and name nothing any more, where that is to be replicated."""
+        lost = [tag for tag in told.tags if tag not in tags] if told is not None else []
+        gone = [tag for tag in lost if self._images.tagged(source, tag) is None]  # one that moved is moved there too
+        return gone if gone and self.deletes(source, target) else []
+
+    def deletes(self, source: RepositoryId, target: RepositoryId) -> bool:
+        """Whether what is deleted is to be deleted there too."""
+        return deletes(self._settings.get(source.account, source.region).replication, source, target)
+
+    def recorded(self, only: tuple[str, ...] = ()) -> list[tuple[RepositoryId, RepositoryId, str]]:
+        """What was brought where (of all images, or of one: account, region, repository, digest)."""
+        return [
+            (
+                RepositoryId(each.account, each.region, each.repository),
+                RepositoryId(each.to_account, each.to_region, each.repository),
+                each.digest,
+            )
+            for each in self._table.records(*only)
+        ]
 
     def status(self, source: RepositoryId, target: RepositoryId, image: Image) -> tuple[str, str]:
         """(COMPLETE | IN_PROGRESS | FAILED, ECR's code for why it failed)."""
@@ -88,10 +129,19 @@ class Sending:
         return told.status, told.failure_code
 
     async def send(self, source: RepositoryId, target: RepositoryId, digest: str) -> None:
-        """Send an image with its tags, and write down what became of it. Raises StateUnavailable (PeerAway): then it is
-        to be done again."""
+        """Send an image with its tags, and write down what became of it; remove what was deleted since, where that is
+        to be replicated. Raises StateUnavailable (PeerAway): then it is to be done again."""
         image, peer = self._images.find(source, digest), self.peer_of(target)
-        if image is None or peer is None or not self.is_left(source, target, image):
+        if image is None:
+            await self._gone(source, target, digest)
+            return
+        if not self.is_left(source, target, image):
+            return
+        stale = self._stale(source, target, self._tags(source, digest), self.told(source, target, digest))
+        for tag in stale:
+            await self._remove(source, target, digest, tag)
+        if peer is None:
+            await self.note(source, target, digest)
             return
         to = Destination(peer, target, root_of(source.account))
         tags = self._tags(source, digest)
@@ -104,6 +154,36 @@ class Sending:
             except (AwsError, PeerRefused) as error:
                 code, reason = _failure(error)
         await self._write(source, target, image, tags, code, reason)
+
+    async def note(self, source: RepositoryId, target: RepositoryId, digest: str, code: str = "") -> None:
+        """Write down what became of an image that was brought, if that is of use: to tell it, or to delete it later."""
+        image = self._images.find(source, digest)
+        if image is not None and (self.peer_of(target) is not None or self.deletes(source, target)):
+            await self._write(source, target, image, self._tags(source, digest), code, "")
+
+    async def _gone(self, source: RepositoryId, target: RepositoryId, digest: str) -> None:
+        """An image is deleted: delete it there too, unless its whole repository is, which is no deletion of images."""
+        told = self.told(source, target, digest)
+        if told is None:
+            return
+        if self._repositories.find(source) is not None and self.deletes(source, target):
+            await self._remove(source, target, digest)
+        key = IMAGE_REPLICATION.key_of(told)
+        await self._store.delete(IMAGE_REPLICATION, key, "replication.forgotten.v1")
+
+    async def _remove(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str = "") -> None:
+        """Remove a replica, or the tag of one. What is none, or is named by an index there, stays."""
+        peer = self.peer_of(target)
+        try:
+            if peer is not None:
+                await self._installations.remove(Destination(peer, target, root_of(source.account)), digest, tag)
+            else:
+                self._replicas.require(source.account, target)
+                await self._images.remove_replica(target, digest, tag)
+        except (AwsError, PeerRefused, ImageReferenced) as error:
+            if isinstance(error, AwsError) and error.status == 503:
+                raise
+            log.warning("replication.not_deleted", target=target.arn, image=digest, tag=tag, error=str(error))
 
     async def bring(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str | None) -> str:
         """Send one image under one tag, for a backfill; the code of what is in the way, empty when it is there. Raises
@@ -197,14 +277,6 @@ class Sending:
             log.warning("replication.failed", target=target.arn, image=image.digest, code=code, error=reason)
         event = "replication.failed.v1" if code else "replication.completed.v1"
         await self._store.update(IMAGE_REPLICATION, key, lambda _: ended, event)
-
-    async def forget(self, only: tuple[str, ...] = ()) -> None:
-        """Drop what is told of images that are gone (of all, or those of one: account, region, repository, digest)."""
-        images = self._store.table(IMAGE)
-        for each in self._table.records(*only):
-            if images.get(each.account, each.region, each.repository, each.digest) is None:
-                key = IMAGE_REPLICATION.key_of(each)
-                await self._store.delete(IMAGE_REPLICATION, key, "replication.forgotten.v1")
 
 
 def _key(source: RepositoryId, target: RepositoryId, digest: str) -> tuple[str, ...]:

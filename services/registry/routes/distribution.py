@@ -237,9 +237,10 @@ _REPLICATES = frozenset(
         ("DELETE", "upload"),
         ("HEAD", "manifest"),
         ("PUT", "manifest"),
+        ("DELETE", "manifest"),
     }
 )
-"""What another installation needs for its replication: it sends, and reads nothing."""
+"""What another installation needs for its replication: it sends, takes back what it sent, and reads nothing."""
 
 _MAKES = frozenset({uploads.begin, manifests.put_manifest})
 """What replication makes a repository with."""

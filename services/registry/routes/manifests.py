@@ -13,7 +13,7 @@ from services.registry.decisions.names import valid_digest, valid_tag
 from services.registry.decisions.pages import query_int, tags_after
 from services.registry.handlers.pull_through import HELD, Answer
 from services.registry.routes.errors import OciError
-from services.registry.routes.visit import Visit, limited_body
+from services.registry.routes.visit import Visit, checked_digest, limited_body
 
 _STALE = '111 - "Revalidation Failed"'  # RFC 7234, 5.5.4
 
@@ -96,11 +96,22 @@ async def delete_manifest(visit: Visit) -> web.StreamResponse:
         image = images.find(visit.repository, reference)
         if image is not None and not (image.attached and image.subject == visit.token.attaches):
             raise OciError("DENIED", "this token is for what was attached to one image")
+    if visit.token.replicates:
+        return await _delete_replica(visit, reference)
     if ":" in reference:
         found = await images.delete(visit.repository, reference) is not None
     else:
         found = await images.untag(visit.repository, reference, last_takes_image=False) is not None
     if not found:
+        raise _unknown(visit)
+    return visit.answer(202)
+
+
+async def _delete_replica(visit: Visit, reference: str) -> web.StreamResponse:
+    """Another installation deletes what it brought: an image, or a tag (of the image with the `digest`)."""
+    tag = "" if ":" in reference else reference
+    digest = checked_digest(visit.request.query.get("digest", "")) if tag else reference
+    if not await visit.parts.images.remove_replica(visit.repository, digest, tag):
         raise _unknown(visit)
     return visit.answer(202)
 
