@@ -106,12 +106,13 @@ class ImageTag(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
-    """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with
-    the wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
+    """What holds for a whole registry, an account's in a region. `scanning` is RegistryScanningConfiguration with the
+    wire's names; {}: as it is from the beginning. `policy` is the text of the registry policy, empty for none.
     `replication` are the rules of ReplicationConfiguration, set at `replication_at`: they hold for what is pushed
-    later. `pull_exclusions`: principals whose pulls are not recorded, and since when each is one. `signing` are the
-    rules of SigningConfiguration, None when there is no configuration. `account_settings`: what PutAccountSetting
-    set, by name."""
+    later, and what they said before already since then: `replication_since`, by account/region/prefix.
+    `pull_exclusions`: principals whose pulls are not recorded, and since when each is one. `signing` are the rules of
+    SigningConfiguration, None when there is no configuration. `account_settings`: what PutAccountSetting set, by
+    name."""
 
     account: str
     region: str
@@ -120,6 +121,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     pull_exclusions: dict[str, float] = {}
     replication: list[dict[str, Any]] = []
     replication_at: float = 0.0
+    replication_since: dict[str, float] = {}
     account_settings: dict[str, str] = {}
     signing: list[dict[str, Any]] | None = None
 

@@ -125,6 +125,8 @@ class HttpsInstallations:
                 begun = await self._begin(to, blob.digest, beside)
                 if begun.status == 201:
                     return
+                if not begun.location.startswith("/v2/"):  # or our key would go wherever it says
+                    raise PeerRefused("ReplicationRefused", f"{to.peer.name} began an upload at {begun.location!r}")
                 began = offset_of(begun.range)
                 await self._send(to, blob, begun.location, began)
                 await self._finish(to, blob.digest, begun.location)

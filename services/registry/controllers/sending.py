@@ -81,6 +81,8 @@ class _Line:
             return failures + 1
         except Exception:
             log.exception("replication.broken", target=work.target.arn, image=work.digest)
+            self._error = f"{work.digest} can't be sent: see the registry's log"
+            return 0
         self._error, self._reached_at = "", self._clock()
         return 0
 

@@ -32,28 +32,48 @@ def check_replication(rules: list[dict[str, Any]], account: str, region: str) ->
 
 def targets(rules: Iterable[Mapping[str, Any]], repository: RepositoryId) -> list[RepositoryId]:
     """The repositories that one is replicated to: those of all rules of which a prefix fits, or that have none."""
+    return targets_since(rules, repository, {}, 0.0, 0.0)
+
+
+def targets_since(
+    rules: Iterable[Mapping[str, Any]],
+    repository: RepositoryId,
+    since: Mapping[str, float],
+    at: float,
+    pushed_at: float,
+) -> list[RepositoryId]:
+    """The same for an image that was pushed at some time: by what the rules said then. `since` as `held_since` gives
+    it; what is not in it holds since `at`."""
     found: dict[RepositoryId, None] = {}
-    for rule in rules:
-        if _is_for(rule, repository):
-            found.update(dict.fromkeys(_destinations(rule, repository)))
+    for key, (account, region, prefix) in _parts(rules).items():
+        if repository.name.startswith(prefix) and pushed_at >= since.get(key, at):
+            found[RepositoryId(account, region, repository.name)] = None
     found.pop(repository, None)
     return list(found)
 
 
+def held_since(
+    rules: Iterable[Mapping[str, Any]], before: Iterable[Mapping[str, Any]], since: Mapping[str, float], at: float,
+    now: float,
+) -> dict[str, float]:  # fmt: skip
+    """Since when each part of the rules holds (a destination and a prefix): what they said `before` too holds since it
+    did, so that what is on its way does not get lost when something else is changed."""
+    known = _parts(before)
+    return {key: since.get(key, at) if key in known else now for key in _parts(rules)}
+
+
+def _parts(rules: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str, str]]:
+    """(account, region, prefix) of each, by a name of its own."""
+    return {
+        f"{each['registryId']}/{each['region']}/{prefix}": (each["registryId"], each["region"], prefix)
+        for rule in rules
+        for each in rule["destinations"]
+        for prefix in [one["filter"] for one in rule.get("repositoryFilters") or []] or [""]
+    }
+
+
 def deletes(rules: Iterable[Mapping[str, Any]], repository: RepositoryId, target: RepositoryId) -> bool:
     """Whether what is deleted from a repository is to be deleted from this one too."""
-    return any(
-        (rule.get("deleteReplication") or {}).get("enabled")
-        and _is_for(rule, repository)
-        and target in _destinations(rule, repository)
-        for rule in rules
+    return target in targets(
+        [rule for rule in rules if (rule.get("deleteReplication") or {}).get("enabled")], repository
     )
-
-
-def _is_for(rule: Mapping[str, Any], repository: RepositoryId) -> bool:
-    filters = rule.get("repositoryFilters") or []
-    return not filters or any(repository.name.startswith(each["filter"]) for each in filters)
-
-
-def _destinations(rule: Mapping[str, Any], repository: RepositoryId) -> list[RepositoryId]:
-    return [RepositoryId(each["registryId"], each["region"], repository.name) for each in rule["destinations"]]

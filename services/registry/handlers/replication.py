@@ -7,7 +7,7 @@ import structlog
 
 from contracts.records.registry import Image
 from services.registry.decisions.names import RepositoryId
-from services.registry.decisions.replication import targets
+from services.registry.decisions.replication import targets_since
 from services.registry.handlers.images import Images
 from services.registry.handlers.replicas import Replicas
 from services.registry.handlers.sending import Sending
@@ -36,9 +36,11 @@ class Replication:
         """Where an image is to be. Nowhere, if it was pushed before the rules were set, or is a replica itself: what a
         backfill brings is where it then is. What the platform says of an image it says of the replica too."""
         settings = self._settings.get(repository.account, repository.region)
-        if not settings.replication or image.replica or image.attached or image.pushed_at < settings.replication_at:
+        if not settings.replication or image.replica or image.attached:
             return []
-        return targets(settings.replication, repository)
+        return targets_since(
+            settings.replication, repository, settings.replication_since, settings.replication_at, image.pushed_at
+        )
 
     def targets_here(self, repository: RepositoryId, image: Image) -> list[RepositoryId]:
         """Those of them that are of this installation."""

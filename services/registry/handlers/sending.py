@@ -225,7 +225,7 @@ class Sending:
     async def _send_blobs(self, source: RepositoryId, to: Destination, image: Image) -> None:
         named = [*image.layers, *([image.config] if image.config else [])]
         wanted = list(dict.fromkeys(each.digest for each in named if not each.external))
-        beside = self._beside(source, to, set(wanted))
+        beside = await self._beside(source, to, set(wanted))
         turn = asyncio.Semaphore(AT_ONCE)
 
         async def send(digest: str) -> None:
@@ -244,7 +244,7 @@ class Sending:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _beside(self, source: RepositoryId, to: Destination, wanted: set[str]) -> dict[str, str]:
+    async def _beside(self, source: RepositoryId, to: Destination, wanted: set[str]) -> dict[str, str]:
         """Where else at the destination blobs are: in what was brought there before."""
         account, region, target = source.account, source.region, to.repository
         there = {
@@ -253,7 +253,10 @@ class Sending:
             if (each.to_account, each.to_region, each.status) == (target.account, target.region, "COMPLETE")
             and each.repository != source.name
         }
-        return mountable(self._images.of_registry(account, region), wanted, there) if there else {}
+        if not there:
+            return {}
+        # All images of a registry are looked through: that may take longer than others should have to wait.
+        return await asyncio.to_thread(mountable, self._images.of_registry(account, region), wanted, there)
 
     async def _write(
         self, source: RepositoryId, target: RepositoryId, image: Image, tags: dict[str, float], code: str, reason: str

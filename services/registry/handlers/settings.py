@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from contracts.records.registry import REGISTRY_SETTINGS, RegistrySettings
 from services.registry.decisions.account_settings import MOUNTING, value_of
+from services.registry.decisions.replication import held_since
 from services.shared.state import Store
 
 
@@ -28,10 +29,11 @@ class Settings:
         await self._change(account, region, lambda old: replace(old, policy=text), "registry.policy_changed.v1")
 
     async def set_replication(self, account: str, region: str, rules: list[dict[str, Any]], now: float) -> None:
-        """Set the replication rules, for what is pushed from `now` on."""
+        """Set the replication rules, for what is pushed from `now` on; what they said before holds on."""
 
         def changed(old: RegistrySettings) -> RegistrySettings:
-            return replace(old, replication=rules, replication_at=now)
+            since = held_since(rules, old.replication, old.replication_since, old.replication_at, now)
+            return replace(old, replication=rules, replication_at=now, replication_since=since)
 
         await self._change(account, region, changed, "registry.replication_changed.v1")
 

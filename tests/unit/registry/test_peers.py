@@ -8,6 +8,7 @@ from contracts.records.registry import Descriptor, Image, ImageReplication, Peer
 from services.registry.decisions import peers
 from services.registry.decisions.names import RepositoryId, account_of
 from services.registry.decisions.peers import BadPeer, NewPeer
+from services.registry.decisions.replication import deletes, held_since, targets_since
 
 FAR = Place("000000000000", "eu-west-1")
 
@@ -125,3 +126,30 @@ def test_each_installation_has_an_upload_of_its_own_for_a_blob():
 )
 def test_the_account_of_a_principal(arn, account):
     assert account_of(arn) == account
+
+
+def rule(prefix: str = "", *, delete: bool = False, region: str = "eu-west-1") -> dict:
+    found: dict = {"destinations": [{"registryId": FAR.account, "region": region}]}
+    if prefix:
+        found["repositoryFilters"] = [{"filter": prefix, "filterType": "PREFIX_MATCH"}]
+    return {**found, "deleteReplication": {"enabled": delete}}
+
+
+def test_what_rules_said_before_holds_since_then_and_what_is_new_from_now_on():
+    shop, there = (RepositoryId("000000000000", region, "shop") for region in ("us-east-1", "eu-west-1"))
+    first = held_since([rule("shop")], [], {}, 0.0, 10.0)
+    changed = [rule("shop"), rule("other"), rule(region="ap-south-1")]
+    second = held_since(changed, [rule("shop")], first, 10.0, 20.0)
+    assert sorted(second.values()) == [10.0, 20.0, 20.0]
+    assert targets_since(changed, shop, second, 20.0, 15.0) == [there]
+    assert len(targets_since(changed, shop, second, 20.0, 25.0)) == 2
+    assert targets_since(changed, shop, second, 20.0, 5.0) == []
+    # As it was before it was known since when each part holds: since the rules were set.
+    assert held_since([rule("shop")], [rule("shop")], {}, 7.0, 20.0) == {"000000000000/eu-west-1/shop": 7.0}
+
+
+def test_deletions_go_where_a_rule_with_this_prefix_says_so():
+    shop, there = (RepositoryId("000000000000", region, "shop") for region in ("us-east-1", "eu-west-1"))
+    assert deletes([rule("sh", delete=True)], shop, there)
+    assert not deletes([rule("other", delete=True), rule("sh")], shop, there)
+    assert not deletes([{"destinations": []}], shop, there)
