@@ -231,7 +231,8 @@ class RegistryApp(App):
         )
         self._store.listen(rules.heard)
         every, signing = self._store.table(IMAGE), self.parts.signing
-        replication = ImageController("replication", self._replication.targets_here, self._replication.replicate, every)
+        replicate, targets = self._replication.replicate, self._replication.targets_here
+        replication = ImageController("replication", targets, replicate, every, images.indexes_of)
         self._store.listen(replication.heard)
         self._store.listen(self.sender.heard)
         signer = ImageController("signing", signing.pending, signing.sign, every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -71,6 +72,17 @@ def test_what_skopeo_pushes_here_is_pulled_there_and_a_second_push_sends_what_is
     listed = here.command("peers", "list")
     assert listed.startswith("to there: https://localhost:") and "0 waiting, last reached" in listed
     assert there.command("peers", "list") == "from here: in the name of 000000000000\n"
+
+
+def test_what_is_on_its_way_when_the_platform_is_killed_arrives_after_its_next_start(installations):
+    here, there = installations
+    large = busybox_image({"/blob": File(os.urandom(30_000_000))})
+    skopeo_push(here, large, "large", "1")
+    here.kill()
+    here.up("--zones", "1")
+    until(lambda: status(here, "large", "1") == ["COMPLETE"], 60)
+    raw = manifest(there.registry, there.login(), f"000000000000.{FAR}/large", "1")
+    assert "sha256:" + hashlib.sha256(raw).hexdigest() == large.digest
 
 
 def test_the_registry_speaks_https_with_the_certificate_of_its_authority(installations, tmp_path):

@@ -137,7 +137,9 @@ async def test_the_api_pulls_through_a_cache(registry, upstream):
     assert [each.failure_code for each in told.failures] == ["UpstreamUnavailable"]
 
 
-async def test_an_index_of_a_cache_is_as_large_as_the_largest_of_its_manifests_that_came(registry, upstream):
+async def test_an_index_of_a_cache_is_as_large_as_the_largest_of_its_manifests_that_came_and_replicated_with_the_last(
+    registry, upstream
+):
     await registry.aws("CreatePullThroughCacheRule", ecrRepositoryPrefix="hub", upstreamRegistryUrl=upstream.host)
     arm, amd = small_image((os.urandom(1000),)), small_image((os.urandom(3000),))
     manifests = []
@@ -147,6 +149,8 @@ async def test_an_index_of_a_cache_is_as_large_as_the_largest_of_its_manifests_t
     index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode()
     upstream.push_manifest("app", "multi", INDEX, index)
     cached = RepositoryId(ACCOUNT, REGION, "hub/app")
+    rules = [{"destinations": [{"region": "eu-west-1", "registryId": ACCOUNT}]}]
+    await registry.aws("PutReplicationConfiguration", replicationConfiguration={"rules": rules})
 
     async def size() -> int:
         asked = {"repositoryName": "hub/app", "imageIds": [{"imageTag": "multi"}]}
@@ -161,3 +165,8 @@ async def test_an_index_of_a_cache_is_as_large_as_the_largest_of_its_manifests_t
         sizes.append(await size())
     config = len(arm.config)
     assert sizes == [0, 1000 + config, 3000 + config]
+    # An index is replicated when the last of its manifests has come.
+    await until(lambda: registry.parts.images.find(RepositoryId(ACCOUNT, "eu-west-1", "hub/app"), "multi"), 30)
+    asked = {"repositoryName": "hub/app", "imageId": {"imageTag": "multi"}}
+    told = await registry.aws("DescribeImageReplicationStatus", **asked)
+    assert [each.status for each in told.replication_statuses] == ["COMPLETE"]

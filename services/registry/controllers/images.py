@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -19,7 +19,8 @@ RETRY_S = 2.0
 
 class ImageController:
     """`heard` is a listener of the store; `run` works until cancelled. `wanted` tells whether there is anything to do
-    with an image, `work` does it, and is called again when it raises StateUnavailable or Conflict."""
+    with an image, `work` does it, and is called again when it raises StateUnavailable or Conflict. `indexes` tells the
+    digests of the indexes that name a manifest, if they may have waited for it."""
 
     def __init__(
         self,
@@ -27,11 +28,13 @@ class ImageController:
         wanted: Callable[[RepositoryId, Image], object],
         work: Callable[[RepositoryId, str], Awaitable[None]],
         images: Table[Image],
+        indexes: Callable[[RepositoryId, str], Iterable[str]] = lambda *_: (),
     ) -> None:
         self._what = what
         self._wanted = wanted
         self._work = work
         self._images = images
+        self._indexes = indexes
         self._marked: dict[tuple[RepositoryId, str], None] = {}
         self._wake = asyncio.Event()
 
@@ -40,8 +43,13 @@ class ImageController:
         if change.new is None or change.kind not in (IMAGE, IMAGE_TAG) or (change.kind is IMAGE and change.old):
             return
         image = self._images.record(*change.key[:3], change.new.record.digest)
-        if image is not None:
-            self._mark(image)
+        if image is None:
+            return
+        self._mark(image)
+        for digest in self._indexes(RepositoryId(*change.key[:3]), image.digest):
+            index = self._images.record(*change.key[:3], digest)
+            if index is not None:
+                self._mark(index)
 
     def _mark(self, image: Image) -> None:
         repository = RepositoryId(image.account, image.region, image.repository)

@@ -113,7 +113,9 @@ class SendingController:
         if change.new is not None and (change.kind is IMAGE_TAG or not change.old):
             image = self._images.record(*change.key[:3], change.new.record.digest)
             if image is not None:
-                self._mark(image)
+                source = RepositoryId(*change.key[:3])
+                for each in (image, *self._sending.indexes_of(source, image.digest)):
+                    self._mark(each)
 
     def standing(self, peer: Peer) -> Standing:
         """How it goes with one."""

@@ -94,6 +94,11 @@ class Images:
         """When it was last pulled, as far as that is recorded; 0 for never."""
         return self.pulls.of(image)
 
+    def is_whole(self, image: Image) -> bool:
+        """Whether all manifests are here that an index names: those of a pull-through cache come later."""
+        where = (image.account, image.region, image.repository)
+        return all(self._images.get(*where, each.digest) is not None for each in image.manifests)
+
     def size_of(self, image: Image) -> int:
         """What pulling an image transfers, in bytes; of an index, for the largest of its manifests that are here. Those
         of a pull-through cache come later than the index does."""

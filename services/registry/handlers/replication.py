@@ -62,7 +62,9 @@ class Replication:
     async def replicate(self, repository: RepositoryId, digest: str) -> None:
         """Bring an image, with its tags, to its targets here. Raises StateUnavailable: then it is to be done again."""
         image = self._images.find(repository, digest)
-        for target in self.targets_here(repository, image) if image is not None else ():
+        if image is None or not self._images.is_whole(image):
+            return  # it comes again with the last manifest that it names
+        for target in self.targets_here(repository, image):
             with telemetry.span("registry.replicate", repository=repository.name, region=target.region):
                 try:
                     await self._bring(repository, target, digest)

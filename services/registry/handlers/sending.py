@@ -93,6 +93,11 @@ class Sending:
             return True
         return bool(self._stale(source, target, tags, told))
 
+    def indexes_of(self, source: RepositoryId, digest: str) -> list[Image]:
+        """The indexes that name this manifest, and may have waited for it."""
+        found = (self._images.find(source, each) for each in self._images.indexes_of(source, digest))
+        return [image for image in found if image is not None]
+
     def is_due(self, source: RepositoryId, target: RepositoryId, digest: str) -> bool:
         """Whether there is something to do about an image, which may be gone."""
         image = self._images.find(source, digest)
@@ -135,7 +140,7 @@ class Sending:
         if image is None:
             await self._gone(source, target, digest)
             return
-        if not self.is_left(source, target, image):
+        if not self.is_left(source, target, image) or not self._images.is_whole(image):
             return
         stale = self._stale(source, target, self._tags(source, digest), self.told(source, target, digest))
         for tag in stale:
