@@ -207,6 +207,12 @@ class RegistryApp(App):
         )
         self._replication = Replication(parts.images, parts.blobs, parts.settings, parts.replicas, sending)
         self.sender = SendingController(sending, self._replication, self._store, host.clock)
+        host.metrics.observed(
+            "replication_waiting_images",
+            "Images that wait to be sent to an installation",
+            ("peer",),
+            self.sender.waiting,
+        )
         self._peer_door = PeerDoor(
             peers,
             parts.grants,

@@ -74,14 +74,17 @@ def test_what_skopeo_pushes_here_is_pulled_there_and_a_second_push_sends_what_is
     assert there.command("peers", "list") == "from here: in the name of 000000000000\n"
 
 
-def test_what_is_on_its_way_when_the_platform_is_killed_arrives_after_its_next_start(installations):
+@pytest.mark.parametrize("end", ["here", "there"])
+def test_what_is_on_its_way_when_a_platform_is_killed_arrives_after_its_next_start(installations, end):
     here, there = installations
     large = busybox_image({"/blob": File(os.urandom(30_000_000))})
-    skopeo_push(here, large, "large", "1")
-    here.kill()
-    here.up("--zones", "1")
-    until(lambda: status(here, "large", "1") == ["COMPLETE"], 60)
-    raw = manifest(there.registry, there.login(), f"000000000000.{FAR}/large", "1")
+    skopeo_push(here, large, "large", end)
+    killed = here if end == "here" else there
+    killed.kill()
+    https = ("--registry-https-port", str(there.info["registry_https_port"])) if killed is there else ()
+    killed.up("--zones", "1", *https)
+    until(lambda: status(here, "large", end) == ["COMPLETE"], 60)
+    raw = manifest(there.registry, there.login(), f"000000000000.{FAR}/large", end)
     assert "sha256:" + hashlib.sha256(raw).hexdigest() == large.digest
 
 

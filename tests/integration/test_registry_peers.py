@@ -126,6 +126,8 @@ async def test_what_is_pushed_here_is_there_and_what_is_there_is_not_sent_again(
     await until(lambda: pair.there.parts.images.find(other, "1"), 60)
     assert pair.link.sent - sent < 50_000  # its blobs were mounted from the repository beside
     assert (await pair.standing())["last_error"] == ""
+    async with pair.here.session.get(f"{pair.here.base}/metrics") as answer:
+        assert b'roadstead_replication_waiting_images{peer="there"' in await answer.read()
     await pair.here.aws("PutReplicationConfiguration", replicationConfiguration={"rules": []})
     assert await pair.status("1") == ("COMPLETE", None)  # what was replicated is told of, whatever the rules are now
 
@@ -357,7 +359,8 @@ async def test_a_disk_that_is_full_there_is_waited_for(nats_platform, other_nats
         link.close()
 
 
-async def test_what_lies_there_of_an_upload_and_is_of_no_use_is_begun_anew(pair):
+@pytest.mark.parametrize("left", [b"junk" * 1000, b"x", b""], ids=["junk", "one byte", "nothing"])
+async def test_what_lies_there_of_an_upload_and_is_of_no_use_is_begun_anew(pair, left):
     await pair.meet()
     (grant,) = pair.there.parts.grants.all()
     await pair.there.aws("CreateRepository", region=FAR, repositoryName="shop")
@@ -365,7 +368,7 @@ async def test_what_lies_there_of_an_upload_and_is_of_no_use_is_begun_anew(pair)
     upload = await pair.there.parts.blobs.begin(THERE, upload_of(mark(grant), THERE, digest_of(layer)))
 
     async def junk():
-        yield b"junk" * 1000
+        yield left
 
     await upload.append(junk())
     await pair.here.push_image("shop", small_image((layer,)), "1")

@@ -122,6 +122,10 @@ class SendingController:
         line = self._lines.get(peer.name)
         return line.standing() if line is not None else Standing()
 
+    def waiting(self) -> dict[tuple[str, ...], float]:
+        """How many images wait, by installation."""
+        return {(name,): float(line.standing().waiting) for name, line in self._lines.items() if name != HERE}
+
     def poke(self, peer: Peer) -> None:
         """What waits for one is to be tried at once."""
         if peer.name in self._lines:
