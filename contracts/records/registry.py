@@ -187,8 +187,8 @@ class PeerGrant(msgspec.Struct, kw_only=True, frozen=True):
 class ImageReplication(msgspec.Struct, kw_only=True, frozen=True):
     """What became of an image's replication to a registry of another installation, or to one where its deletion is to
     be replicated: COMPLETE or FAILED, in ECR's words; none while it is on its way. It is about the image that was
-    pushed at `pushed_at`. `tags` are those that were brought, or failed, with the time since when each named the
-    image."""
+    pushed at `pushed_at`, and about the installation `peer` (empty: this one). `tags` are those that were brought, or
+    failed, with the time since when each named the image."""
 
     account: str
     region: str
@@ -199,6 +199,7 @@ class ImageReplication(msgspec.Struct, kw_only=True, frozen=True):
     status: str
     pushed_at: float
     ended_at: float
+    peer: str = ""
     tags: dict[str, float] = {}
     failure_code: str = ""
     failure_reason: str = ""

@@ -458,3 +458,15 @@ async def test_what_was_deleted_while_nobody_could_be_told_is_deleted_later(
         async with opened(nats_platform, tmp_path / "here"):
             await until(lambda: there.parts.images.find(THERE, image.digest) is None, 60)
         link.close()
+
+
+async def test_what_was_brought_while_the_destination_was_here_is_sent_when_it_is_known_to_be_elsewhere(pair):
+    rules = [{"destinations": [{"region": FAR, "registryId": ACCOUNT}], "deleteReplication": {"enabled": True}}]
+    await pair.here.aws("PutReplicationConfiguration", replicationConfiguration={"rules": rules})
+    await pair.here.push_image("shop", small_image(), "1")
+    records = pair.here.app._store.table(IMAGE_REPLICATION)
+    await until(lambda: any(each.tags for each in records.records()), 60)
+    assert pair.here.parts.images.find(THERE, "1")
+    await pair.meet(again=True)
+    await until(lambda: pair.found("1"), 60)
+    assert await pair.ended("1") == ("COMPLETE", None)

@@ -70,7 +70,7 @@ class _Line:
 
     async def _try(self, work: Work, failures: int) -> int:
         """How often in a row it failed now."""
-        # It stays in the line while it is sent; a tag that moves meanwhile puts it there again, behind.
+        # It is out of the line while it is sent, so that a tag that moves meanwhile puts it there again.
         marked = self._waiting.pop(work)
         try:
             await self._sending.send(*work)

@@ -1,4 +1,5 @@
-"""Replication to other installations: what they lack is sent to them over HTTPS. And of deletions, wherever to."""
+"""Replication to other installations: what they lack is sent to them over HTTPS. Deletions are replicated by it
+too, to wherever rules say so."""
 
 from __future__ import annotations
 
@@ -74,17 +75,21 @@ class Sending:
         return self._peers.at(target.account, target.region)
 
     def told(self, source: RepositoryId, target: RepositoryId, digest: str) -> ImageReplication | None:
-        """What became of an image's replication, as far as it ended."""
-        return self._table.record(*_key(source, target, digest))
+        """What became of an image's replication, as far as it ended. What was brought to where the target was thought
+        to be before is of no account."""
+        found = self._table.record(*_key(source, target, digest))
+        return found if found is not None and found.peer == self._name_of(target) else None
+
+    def _name_of(self, target: RepositoryId) -> str:
+        peer = self.peer_of(target)
+        return peer.name if peer is not None else ""
 
     def ended(self, source: RepositoryId, image: Image) -> list[RepositoryId]:
-        """Where an image's replication ended, whether the rules still say so or not."""
+        """The installations' repositories where an image's replication ended, whether the rules still say so or not."""
         found = self._table.records(source.account, source.region, source.name, image.digest)
-        return [
-            RepositoryId(each.to_account, each.to_region, source.name)
-            for each in found
-            if each.pushed_at == image.pushed_at and self._peers.at(each.to_account, each.to_region) is not None
-        ]
+        targets = [RepositoryId(each.to_account, each.to_region, source.name) for each in found if each.peer]
+        told = {target: self.told(source, target, image.digest) for target in targets}
+        return [target for target, each in told.items() if each is not None and each.pushed_at == image.pushed_at]
 
     def is_left(self, source: RepositoryId, target: RepositoryId, image: Image) -> bool:
         """Whether something of it is still to be sent, or a tag to be removed."""
@@ -168,12 +173,12 @@ class Sending:
 
     async def _gone(self, source: RepositoryId, target: RepositoryId, digest: str) -> None:
         """An image is deleted: delete it there too, unless its whole repository is, which is no deletion of images."""
-        told = self.told(source, target, digest)
-        if told is None:
+        key = _key(source, target, digest)
+        if self._table.get(*key) is None:
             return
-        if self._repositories.find(source) is not None and self.deletes(source, target):
+        here = self._repositories.find(source) is not None
+        if here and self.told(source, target, digest) is not None and self.deletes(source, target):
             await self._remove(source, target, digest)
-        key = IMAGE_REPLICATION.key_of(told)
         await self._store.delete(IMAGE_REPLICATION, key, "replication.forgotten.v1")
 
     async def _remove(self, source: RepositoryId, target: RepositoryId, digest: str, tag: str = "") -> None:
@@ -255,7 +260,8 @@ class Sending:
         there = {
             (each.repository, each.digest)
             for each in self._table.records(account, region)
-            if (each.to_account, each.to_region, each.status) == (target.account, target.region, "COMPLETE")
+            if (each.to_account, each.to_region, each.peer) == (target.account, target.region, to.peer.name)
+            and each.status == "COMPLETE"
             and each.repository != source.name
         }
         if not there:
@@ -274,6 +280,7 @@ class Sending:
             digest=image.digest,
             to_account=target.account,
             to_region=target.region,
+            peer=self._name_of(target),
             status="FAILED" if code else "COMPLETE",
             pushed_at=image.pushed_at,
             ended_at=self._clock(),
