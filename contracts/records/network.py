@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from contracts.kinds import Kind
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 
 ANYWHERE = "0.0.0.0/0"
 ALL = "-1"
@@ -92,9 +93,10 @@ def interface_subnet(configuration: Mapping[str, Any], account: str, region: str
     return own if own in given else next(iter(given), own)
 
 
-def interface_groups(configuration: Mapping[str, Any], account: str, region: str) -> list[str]:
-    """A task's groups by its networkConfiguration: those that it names, or the default one; none without awsvpc."""
+def interface_groups(configuration: Mapping[str, Any], account: str, region: str, cluster: str) -> list[str]:
+    """A task's groups by its networkConfiguration: those that it names, or the default one. None without awsvpc, and
+    for App Runner's instances, which are in nobody's VPC."""
     given = configuration.get("awsvpcConfiguration")
-    if given is None:
+    if given is None or cluster == WORKLOADS_CLUSTER:
         return []
     return list(given.get("securityGroups") or ()) or [default_group_id(account, region)]

@@ -1,6 +1,7 @@
 """EC2's security groups over a real NATS, asked by boto3; tasks, services, nodes are records that the test writes."""
 
 import asyncio
+import json
 
 import boto3
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from contracts.records import agent as agents
 from contracts.records import scheduler as schedulers
 from contracts.records.agent import NODE, TASK_STATUS, NetworkInterface
+from contracts.records.identity import ACCESS_KEY, ROLE
 from contracts.records.network import default_group_id, subnet_id, vpc_id
 from contracts.records.scheduler import SERVICE, TASK
 from services.identity.adapters import read_credentials
@@ -22,6 +24,9 @@ from services.shared.runner import Host, HttpServer, start_app, stop_app
 from services.shared.state import Store
 from tests.builders import ecs
 from tests.builders.ecs import ACCOUNT, REGION
+from tests.builders.registry import SECRET
+from tests.builders.sessions import TOKEN, a_session
+from tests.builders.waiting import until
 
 DEFAULT = default_group_id(ACCOUNT, REGION)
 WEB = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "us"}]}
@@ -30,13 +35,15 @@ WEB = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp"
 class Caller:
     """boto3's EC2 client, called from a thread."""
 
-    def __init__(self, port, credentials) -> None:
+    def __init__(self, port, key, secret, token=None) -> None:
+        self.port = port
         self._client = boto3.client(
             "ec2",
             endpoint_url=f"http://127.0.0.1:{port}",
             region_name=REGION,
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=credentials.secret,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
             config=Config(retries={"total_max_attempts": 1}),
         )
 
@@ -80,7 +87,8 @@ class Stage:
         self.app = NetworkApp(host, NetworkSettings(**settings))
         await start_app(self.app)
         self._server = HttpServer(self.app)
-        return Caller(await self._server.start(), read_credentials(self._directory / CREDENTIALS_FILE))
+        keys = read_credentials(self._directory / CREDENTIALS_FILE)
+        return Caller(await self._server.start(), keys.access_key_id, keys.secret)
 
     async def store(self, service, kinds) -> Store:
         """Another service's records, to be written by the test."""
@@ -194,6 +202,9 @@ async def test_rules_are_added_shown_by_themselves_changed_and_taken_away(ec2):
     await ec2("revoke_security_group_ingress", GroupId=group, IpPermissions=[from_peer])
     told = await ec2.refused("revoke_security_group_ingress", GroupId=group, IpPermissions=[from_peer])
     assert told[0] == "InvalidPermission.NotFound"
+    all_ipv6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+    told = await ec2.refused("revoke_security_group_egress", GroupId=group, IpPermissions=[all_ipv6])
+    assert told[0] == "InvalidPermission.NotFound"
     assert (await ec2.described(group))[0]["IpPermissions"] == []
 
 
@@ -279,6 +290,28 @@ async def test_tags_are_put_listed_and_taken_away(ec2):
         ("security-group-rule", rule, "b", "2"),
     ]
     assert (await ec2.refused("create_tags", Resources=["i-1"], Tags=[{"Key": "a", "Value": "1"}]))[0] == "InvalidID"
+
+
+async def test_a_session_may_what_its_role_allows_and_a_name_is_judged_as_the_group_that_it_means(stage, ec2):
+    roles = await stage.store("identity", (ROLE, ACCESS_KEY))
+    group = await ec2.group()
+    arn = f"arn:aws:ec2:{REGION}:{ACCOUNT}:security-group/{group}"
+    everything = {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}
+    denied = {"Effect": "Deny", "Action": "ec2:DeleteSecurityGroup", "Resource": arn}
+    key = await a_session(roles, "limited", [])
+    role = roles.table(ROLE).record(ACCOUNT, "limited")
+    await roles.put(
+        ROLE, replace(role, inline={"own": json.dumps({"Statement": [everything, denied]})}), "role.updated.v1"
+    )
+    limited = Caller(ec2.port, key, SECRET, TOKEN)
+    await until(lambda: stage.app._keys.authorization._keys.record(key))
+    assert [g["GroupName"] for g in await limited.described(group)] == ["web"]
+    for named in ({"GroupId": group}, {"GroupName": "web"}):
+        code, message = await limited.refused("delete_security_group", **named)
+        assert (code, arn in message) == ("UnauthorizedOperation", True)
+    assert (await limited.refused("describe_instances"))[0] == "NotImplemented"
+    stranger = Caller(ec2.port, "AKIANOBODY", "secret")
+    assert (await stranger.refused("describe_security_groups"))[0] == "AuthFailure"
 
 
 async def test_a_group_in_use_is_not_deleted(stage, ec2):

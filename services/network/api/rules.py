@@ -15,6 +15,7 @@ from services.network.decisions.permissions import (
     Rule,
     authorized,
     invalid,
+    not_there,
     read_permissions,
     revoked,
     rule_of,
@@ -115,6 +116,8 @@ class Rules(NetworkBase):
         self, context: RequestContext, request: Revoke, egress: bool
     ) -> list[ec2.RevokedSecurityGroupRule]:
         group = self.group(context, request.group_id, getattr(request, "group_name", None))
+        if any(each.ipv6_ranges or each.prefix_list_ids for each in request.ip_permissions or ()):
+            raise not_there()  # no rule has such a peer; Terraform asks for `::/0` to be revoked of every new group
         wanted = [rule for rule, _ in self._wanted(context, request, egress)]
         ids = request.security_group_rule_ids or []
         if not wanted and not ids:

@@ -36,6 +36,11 @@ def invalid(message: str) -> AwsError:
     return AwsError("InvalidParameterValue", message)
 
 
+def not_there() -> AwsError:
+    """InvalidPermission.NotFound."""
+    return AwsError("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+
+
 def rule_of(record: SecurityGroupRule) -> Rule:
     """The rule in a record."""
     r = record
@@ -139,6 +144,6 @@ def revoked(group: SecurityGroup, wanted: list[Rule], ids: list[str], egress: bo
             text = f"The security group rule ID '{rule_id}' does not exist"
             raise AwsError("InvalidSecurityGroupRuleId.NotFound", text)
     if any(rule not in by_rule for rule in wanted):
-        raise AwsError("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+        raise not_there()
     named = {*ids, *(by_rule[rule].id for rule in wanted)}
     return [each for each in own if each.id in named]

@@ -20,7 +20,7 @@ def over(task: Task, status: TaskStatus | None) -> bool:
 
 def of_task(task: Task) -> list[str]:
     """The groups that a task is in."""
-    return interface_groups(task.network_configuration, task.account, task.region)
+    return interface_groups(task.network_configuration, task.account, task.region, task.cluster)
 
 
 def of_service(service: Service) -> set[str]:
@@ -30,7 +30,8 @@ def of_service(service: Service) -> set[str]:
     parts = [*service.deployments, *service.task_sets]
     configurations = [each.network_configuration for each in parts]
     configurations.append(service.request.get("networkConfiguration") or {})
-    return {g for each in configurations for g in interface_groups(each, service.account, service.region)}
+    where = (service.account, service.region, service.cluster)
+    return {group for each in configurations for group in interface_groups(each, *where)}
 
 
 def referring(group: str, groups: Iterable[SecurityGroup]) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.aws import application_autoscaling as aas
-from contracts.aws import apprunner, cloudwatch, ecr, ecs, logs, servicediscovery, ssm
+from contracts.aws import apprunner, cloudwatch, ec2, ecr, ecs, logs, servicediscovery, ssm
 from services.shared.policies import (
     ALLOW,
     EXPLICIT_DENY,
@@ -24,6 +24,7 @@ from services.shared.policies import (
 from services.shared.policies.demands import Place, demands
 
 ARN = "arn:aws:ecs:us-east-1:000000000000:service/main/shop"
+EC2 = "arn:aws:ec2:us-east-1:000000000000:"
 SETS = "arn:aws:ecs:us-east-1:000000000000:task-set/main/shop/"
 SHIFT = "arn:aws:ecs:us-east-1:000000000000:service-deployment/main/shop/7"
 HERE = Place("000000000000", "us-east-1")
@@ -251,6 +252,14 @@ def test_a_trust_policy_names_accounts_roles_sessions_and_services(principal, wh
             "CreateActivation",
             ssm.CreateActivationRequest(iam_role="service-role/anywhere"),
             [("ssm:CreateActivation", "*"), ("iam:PassRole", "arn:aws:iam::000000000000:role/service-role/anywhere")],
+        ),
+        ("ec2", "DescribeSubnets", ec2.DescribeSubnetsRequest(subnet_ids=["s"]), [("ec2:DescribeSubnets", "*")]),
+        ("ec2", "DeleteTags", ec2.DeleteTagsRequest(resources=["sg-1", "sgr-1"]), [("ec2:DeleteTags", EC2 + "security-group/sg-1"), ("ec2:DeleteTags", EC2 + "security-group-rule/sgr-1")]),
+        (
+            "ec2",
+            "CreateSecurityGroup",
+            ec2.CreateSecurityGroupRequest(group_name="g", description="d", vpc_id="vpc-1", tag_specifications=[ec2.TagSpecification(resource_type="security-group", tags=[])]),
+            [("ec2:CreateSecurityGroup", EC2 + "security-group/*"), ("ec2:CreateSecurityGroup", EC2 + "vpc/vpc-1"), ("ec2:CreateTags", EC2 + "security-group/*")],
         ),
         (
             "ssm",
