@@ -5,8 +5,10 @@ import asyncio
 import msgspec
 import pytest
 
+from contracts.records.network import SECURITY_GROUP, SecurityGroup
 from services.shared.errors import AwsError
-from tests.builders.ecs import AWSVPC, container, register
+from services.shared.state import Store
+from tests.builders.ecs import ACCOUNT, AWSVPC, REGION, container, register
 from tests.builders.waiting import until
 from tests.integration.test_scheduler import Client, Stage, ready, web_service
 
@@ -173,6 +175,28 @@ async def test_an_awsvpc_task_shows_its_network_interface(stage):
     assert task["containers"][0]["networkInterfaces"][0]["privateIpv4Address"] == "10.77.0.5"
     assert (task["cpu"], task["memory"], task["platformVersion"]) == ("256", "512", "1.4.0")
     assert "containerInstanceArn" not in task
+
+
+async def test_a_security_group_that_is_not_there_is_refused_and_a_new_one_can_be_used_at_once(stage):
+    _, client = await ready(stage)
+    fargate = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"}
+    await client("RegisterTaskDefinition", **msgspec.to_builtins(register("far", **fargate)))
+    groups = await Store.open(await stage.platform.bus("network"), (SECURITY_GROUP,))
+    given = {**AWSVPC["awsvpcConfiguration"], "securityGroups": ["sg-00000001"]}
+    run = {"taskDefinition": "far", "networkConfiguration": {"awsvpcConfiguration": given}}
+    fargate_run = {**run, "launchType": "FARGATE"}
+    service = {**fargate_run, "serviceName": "far", "desiredCount": 0}
+    for operation, request in (("RunTask", fargate_run), ("CreateService", service)):
+        code, message = await refused(client, operation, **request)
+        assert (code, "'sg-00000001' does not exist" in message) == ("InvalidParameterException", True)
+    made = {"id": "sg-00000001", "name": "web", "description": "d"}
+    await groups.put(SECURITY_GROUP, SecurityGroup(account=ACCOUNT, region=REGION, **made), "security_group.created.v1")
+    await client("RunTask", **fargate_run)
+    await client("CreateService", **service)
+    given["securityGroups"] = ["sg-00000002"]
+    changed = {"service": "far", "networkConfiguration": {"awsvpcConfiguration": given}}
+    assert "'sg-00000002' does not exist" in (await refused(client, "UpdateService", **changed))[1]
+    await groups.close()
 
 
 @pytest.mark.parametrize(

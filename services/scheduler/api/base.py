@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from contracts.aws import ecs
 from contracts.records.app_runner_gateway import Ingress
+from contracts.records.network import SECURITY_GROUP, default_group_id
 from contracts.records.scheduler import Cluster, TaskDefinition
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.scheduler.adapters import Joined, World
 from services.scheduler.decisions.names import DAEMON, cluster_name, family_and_revision
+from services.scheduler.decisions.requests import groups_named, no_group
 from services.scheduler.handlers import CLUSTER_NOT_FOUND, active_cluster
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
 from services.shared.errors import AwsError
+from services.shared.state import fetch
 
 
 def wire(value: Any) -> Any:
@@ -55,6 +60,16 @@ class EcsBase(AwsService):
         if cluster.name == WORKLOADS_CLUSTER:
             raise AwsError(*CLUSTER_NOT_FOUND)
         return cluster
+
+    async def _require_groups(self, cluster: Cluster, network: Mapping[str, Any] | None) -> None:
+        """Refuse a network configuration with a security group that is not there. Its owner's records are read now:
+        who has just made one must be able to use it. Raises InvalidParameterException."""
+        account, region = cluster.account, cluster.region
+        named = [group for group in groups_named(network or {}) if group != default_group_id(account, region)]
+        found = await asyncio.gather(*(fetch(self.world.bus, SECURITY_GROUP, (account, region, g)) for g in named))
+        for group, record in zip(named, found, strict=True):
+            if record is None:
+                raise no_group(group)
 
     def _ingress(self) -> Ingress:
         """Where the gateway answers. Raises ServerException, UnsupportedFeatureException."""

@@ -170,6 +170,7 @@ class ExpressServices(EcsBase):
         rules.port_of(definition.definition)
         check_support(definition, "FARGATE")
         check_network(definition, network if network is not None else rules.NETWORK)
+        await self._require_groups(cluster, network)
         return definition if definition.revision else await next_revision(self.world, definition)
 
     def _express_shape(self, service: Service, *, with_tags: bool) -> ecs.ECSExpressGatewayService:

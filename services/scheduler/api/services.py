@@ -53,6 +53,7 @@ class Services(TaskSets):
         deployments = self._first(context, cluster, request, given, now)
         key, by = (cluster.account, cluster.region, cluster.name, name), context.principal_arn
         fresh = rules.fresh(key, given, deployments, by, tags.read(request.tags), now)
+        await self._require_groups(cluster, given.get("networkConfiguration"))
         fresh = self._connected(context, cluster, fresh)
 
         def change(old: Service | None) -> Service:
@@ -124,6 +125,7 @@ class Services(TaskSets):
         known = self._known(cluster)
         alone = {k: v for k, v in changes.items() if k != "deploymentConfiguration"}
         rules.check(alone, known)
+        await self._require_groups(cluster, changes.get("networkConfiguration"))
         definition = self._runnable(context, request.task_definition) if request.task_definition else None
         reference = f"{definition.family}:{definition.revision}" if definition is not None else None
         now, deployment_id = self.world.clock(), names.new_deployment_id()

@@ -8,6 +8,7 @@ import msgspec
 
 from contracts.aws import ecs
 from contracts.records.agent import ContainerStatus, NetworkInterface, TaskStatus
+from contracts.records.network import interface_subnet
 from contracts.records.scheduler import Task
 from services.scheduler.adapters import World
 from services.scheduler.decisions import life, names, tags
@@ -105,8 +106,8 @@ def _attachments(world: World, task: Task, status: TaskStatus | None) -> list[ec
     )
     if life.over(task, status):
         attachment.status = "DELETED"
-    subnets = task.network_configuration.get("awsvpcConfiguration", {}).get("subnets") or []
-    details = {"subnetId": subnets[0] if subnets else ""}
+    subnet = interface_subnet(task.network_configuration, task.account, task.region, task.zone)
+    details = {"subnetId": subnet}
     if interface is not None:
         details["networkInterfaceId"] = interface.eni_id or f"eni-{names.derived_id('eni', task.id)[:17]}"
         details["macAddress"] = interface.mac_address

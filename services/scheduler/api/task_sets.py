@@ -40,6 +40,7 @@ class TaskSets(EcsBase):
             given |= {"capacityProviderStrategy": strategy} if strategy else {"launchType": "EC2"}
         check_support(definition, launch_type_of(given, known))
         check_network(definition, given.get("networkConfiguration") or {})
+        await self._require_groups(cluster, given.get("networkConfiguration"))
         now = self.world.clock()
         fresh = TaskSet(
             id=names.new_deployment_id(),

@@ -79,6 +79,7 @@ class Tasks(EcsBase):
         if own and not self.world.node_count(cluster.account, cluster.region, cluster.name):
             raise AwsError("InvalidParameterException", "No Container Instances were found in your cluster.")
         plan = self._plan(request, cluster, definition, capacities[0])
+        await self._require_groups(cluster, plan.network_configuration)
         plan = msgspec.structs.replace(
             plan,
             placing=read(wire(request.placement_constraints or []), wire(request.placement_strategy or [])),
@@ -163,6 +164,7 @@ class Tasks(EcsBase):
             raise AwsError("InvalidParameterException", f"Specify between 1 and {MAX_COUNT} container instances.")
         definition = self._runnable(context, request.task_definition)
         plan = self._plan(request, cluster, definition, of_launch_type("EC2"))
+        await self._require_groups(cluster, plan.network_configuration)
         started, failures = [], []
         for reference in request.container_instances:
             instance_id = names.last_part(reference)

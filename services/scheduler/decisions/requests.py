@@ -39,6 +39,20 @@ def check_network(definition: TaskDefinition, network: Mapping[str, Any]) -> Non
         raise invalid("Network Configuration is not valid for the given networkMode of this task definition.")
 
 
+def groups_named(network: Mapping[str, Any]) -> list[str]:
+    """The security groups that a network configuration names."""
+    return list((network.get("awsvpcConfiguration") or {}).get("securityGroups") or ())
+
+
+def no_group(group: str) -> AwsError:
+    """What a request is answered that names a security group which does not exist."""
+    return invalid(
+        f"Error retrieving security group information for [{group}]: The security group '{group}' does not exist "
+        f"(ErrorCode: InvalidGroup.NotFound). ec2 create-security-group makes one, with this very id when it has the "
+        f"tag roadstead:group-id={group}."
+    )
+
+
 def check_overrides(definition: TaskDefinition, overrides: Mapping[str, Any]) -> None:
     """Overrides name containers of the definition, and sizes are numbers."""
     known = {c["name"] for c in definition.definition["containerDefinitions"]}
