@@ -84,6 +84,9 @@ class AgentApp(App):
         self._store = Store(bus, own)
         self._reports = Reports(bus, self._store)
         parts = NodeParts(bus, self.runtime, self._reports, self.settings, self._own, self.host.clock)
+        self._groups = parts.groups
+        if not self.settings.external:  # where there is no awsvpc
+            await self._groups.open()
         self._supervisor = Supervisor(parts, self._wanted, self._store)
         await asyncio.to_thread(sweep, parts, {sandbox.id for sandbox in sandboxes})
         await self._register()
@@ -106,6 +109,7 @@ class AgentApp(App):
             await self._execs.stop()
         if hasattr(self, "_supervisor"):
             await self._supervisor.stop()
+            await self._groups.close()
             await self._reports.close()
             await self._store.close()
             await self._wanted.close()
@@ -136,6 +140,7 @@ class AgentApp(App):
             agent_version=VERSION,
             draining=known.draining if known else False,
             gpus=sorted(self._gpus),
+            subnet=self.runtime.subnet,
             attributes={"ecs.cpu-architecture": ARCHITECTURES.get(platform.machine(), platform.machine())},
         )
         while True:

@@ -14,6 +14,7 @@ from contracts.records.scheduler import TASK_DEFINITION, Task
 from services.agent.adapters import Images, Secrets, Sessions, volumes_root
 from services.agent.cursors import Cursors
 from services.agent.decisions.members import PlanError, gpus_of
+from services.agent.groups import Groups
 from services.agent.ports import HostPort, Runtime
 from services.agent.reports import Reports
 from services.agent.settings import AgentSettings
@@ -42,6 +43,7 @@ class NodeParts:
             bus, runtime, settings.image_pull, wait_s=settings.dependency_wait_s, registry=settings.registry
         )
         self.sessions = Sessions(bus, clock)
+        self.groups = Groups(bus, runtime)
         self.secrets = Secrets(bus, wait_s=settings.dependency_wait_s)
         self.cursors = Cursors(own / "cursors")
         self.gpus = gpus_of(settings.gpus)

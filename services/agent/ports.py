@@ -20,6 +20,8 @@ from services.agent.values import (
     Image,
     LogLine,
     Mount,
+    PacketRule,
+    PacketRules,
     RegistryAuth,
     Sandbox,
     SandboxSpec,
@@ -41,6 +43,8 @@ __all__ = [
     "LogLine",
     "Mount",
     "NoSuchContainer",
+    "PacketRule",
+    "PacketRules",
     "RegistryAuth",
     "RegistryAway",
     "Runtime",
@@ -114,6 +118,8 @@ class Runtime(Protocol):
     """Containers on this node. Calls are idempotent by id: what is already so is no error."""
 
     name: str
+    subnet: str
+    """The IPv4 network that sandboxes have their addresses of, known when it has started."""
 
     async def start(self) -> None:
         """Check that the runtime can work here; raise RuntimeFailure with what to install if it can't."""
@@ -149,6 +155,12 @@ class Runtime(Protocol):
     def listen(self, sandbox: Sandbox, address: str, port: int) -> list[socket.socket]:
         """Listening TCP sockets that only the containers of this sandbox reach at address:port
         (the task metadata and credentials endpoint). Empty where the runtime can't."""
+
+    async def protect(self, sandbox: Sandbox, rules: PacketRules | None) -> None:
+        """Let only this into and out of a sandbox with an address of its own, from now on and after the agent has
+        ended; None: everything. Beside it pass answers and established connections, what the containers send each other
+        and the endpoint that `listen` is for, and questions to the name resolver. Raises RuntimeFailure where the
+        runtime can't."""
 
     async def create_container(self, sandbox: Sandbox, spec: ContainerSpec) -> None:
         """Make it, not started. Raises CannotCreateContainerError."""

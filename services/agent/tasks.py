@@ -189,6 +189,7 @@ class TaskRunner:
         """The sandbox, the images, and what an agent before this one left of the containers."""
         if self._adopted is not None:
             self._recover(await self._node.runtime.containers(self._adopted.id))
+            await self._node.groups.enter(self.task, self._adopted, adopted=True)
             await self._listen()
         wanted = [c for c in self._containers.values() if c.found is None and not c.over.is_set()]
         alike: dict[tuple[str, str], list[ContainerRun]] = {}
@@ -228,6 +229,8 @@ class TaskRunner:
             self._making = asyncio.ensure_future(self._node.runtime.create_sandbox(spec))
             self.sandbox = await asyncio.shield(self._making)  # half a sandbox could not be removed: let it finish
         self._standing = True
+        if await self._node.groups.enter(self.task, self.sandbox):
+            self._report("PENDING")  # with its address: whom others know by a group, they must know before it runs
         await self._listen()
 
     async def _listen(self) -> None:
@@ -345,6 +348,7 @@ class TaskRunner:
             # What is removed can't be asked again: the exit codes must be written down by then.
             await self._node.reports.settled(TASK.key_of(self.task))
             await self._endpoint.stop()
+            await self._node.groups.leave(self.sandbox.id)
             if self._making is not None:
                 await asyncio.wait([self._making])
             if self._attempted:

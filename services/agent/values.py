@@ -78,6 +78,26 @@ class Sandbox(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
+class PacketRule(msgspec.Struct, frozen=True):
+    """What is let through: packets of a protocol (tcp, udp, icmp, a number, -1 for all) from, or to, the IPv4 block
+    `cidr` or, if `members` names a set of addresses, these. first and last are ports of tcp and udp, type and code of
+    icmp (-1: any)."""
+
+    protocol: str
+    first: int = -1
+    last: int = -1
+    cidr: str = "0.0.0.0/0"
+    members: str = ""
+
+
+class PacketRules(msgspec.Struct, frozen=True):
+    """All that is let into and out of a sandbox, beside what answers it. `members` has the addresses of each set."""
+
+    ingress: list[PacketRule] = []
+    egress: list[PacketRule] = []
+    members: dict[str, list[str]] = {}
+
+
 class Mount(msgspec.Struct, frozen=True):
     """`source` is a path on the node (kind bind), a volume's name (kind volume) or unused (tmpfs)."""
 

@@ -23,6 +23,7 @@ from services.agent.ports import (
     Image,
     LogLine,
     NoSuchContainer,
+    PacketRules,
     RegistryAuth,
     Sandbox,
     SandboxSpec,
@@ -123,6 +124,7 @@ class FakeRuntime:
     `calls` is what was asked, in order."""
 
     name = "fake"
+    subnet = "10.0.0.0/24"
 
     def __init__(self) -> None:
         self.behaviours: dict[str, Behaviour] = {}
@@ -133,6 +135,8 @@ class FakeRuntime:
         self.calls: list[tuple[str, str]] = []
         self.pulled: list[tuple[str, RegistryAuth | None]] = []
         self.sockets: dict[str, socket.socket] = {}
+        self.packets: dict[str, PacketRules | None] = {}
+        self.packets_error: Exception | None = None
         self._sandboxes: dict[str, Sandbox] = {}
         self._containers: dict[str, _Running] = {}
         self._addresses = 2
@@ -219,6 +223,13 @@ class FakeRuntime:
         listener = socket.create_server(("127.0.0.1", 0))
         self.sockets[sandbox.id] = listener
         return [listener]
+
+    async def protect(self, sandbox: Sandbox, rules: PacketRules | None) -> None:
+        """Note it in `packets`."""
+        self.calls.append(("protect", sandbox.id))
+        if self.packets_error is not None:
+            raise self.packets_error
+        self.packets[sandbox.id] = rules
 
     async def create_container(self, sandbox: Sandbox, spec: ContainerSpec) -> None:
         """Make it."""

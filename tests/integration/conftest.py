@@ -13,7 +13,7 @@ from services.shared.nats_server import NatsServer
 from services.shared.provision import provision
 
 # Suites are no test modules of their own: their assertions explain themselves only when pytest is told of them.
-pytest.register_assert_rewrite("tests.integration.runtime_suite")
+pytest.register_assert_rewrite("tests.integration.runtime_suite", "tests.integration.packets_suite")
 
 
 class Platform:

@@ -37,9 +37,9 @@ from services.agent.ports import (
 from tests.builders.images import BuiltImage, Directory, File, busybox_image
 from tests.fakes.image_registry import ImageRegistry
 from tests.integration.namespaces_suite import NamespacesSuite
+from tests.integration.packets_suite import SERVE, PacketsSuite
 
 Images = Callable[[BuiltImage], Awaitable[Image]]
-SERVE = 'while true; do printf "HTTP/1.0 200 OK\\r\\n\\r\\n$0" | nc -l -p 8080 >/dev/null; done'
 TRAPPING = "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.05; done"
 
 
@@ -104,7 +104,7 @@ async def told(command: Command) -> tuple[dict[int, bytes], int]:
     return said, code
 
 
-class RuntimeSuite(NamespacesSuite):
+class RuntimeSuite(NamespacesSuite, PacketsSuite):
     """See the module. reaches_tasks: the node reaches a task's own address. ends_commands: who closes an open exec ends
     it."""
 

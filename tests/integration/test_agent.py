@@ -75,7 +75,8 @@ class Stage:
             writing.cancel()
         asyncio.get_running_loop().create_task(app.host.bus.close())
 
-    async def task(self, task_id: str, *containers: dict, **members) -> Task:
+    async def task(self, task_id: str, *containers: dict, groups: list[str] | None = None, **members) -> Task:
+        """A task that is placed here; in these security groups, in its VPC's default one, or (None) in no VPC."""
         self.revision += 1
         definition = {"networkMode": "awsvpc", "containerDefinitions": list(containers), **members}
         common = {"account": ACCOUNT, "region": REGION}
@@ -99,6 +100,7 @@ class Stage:
             task_definition=f"shop:{self.revision}",
             desired_status="RUNNING",
             created_at=1.0,
+            network_configuration={} if groups is None else {"awsvpcConfiguration": {"securityGroups": groups}},
         )
         await self.tasks.put(TASK, task, "task.placed.v1")
         return task

@@ -10,6 +10,7 @@ import msgspec
 
 from contracts.records.agent import ContainerStatus, NetworkBinding, NetworkInterface, TaskStatus
 from contracts.records.scheduler import Task
+from services.agent.decisions.groups import groups_of
 from services.agent.decisions.health import task_health
 from services.agent.decisions.plan import ContainerPlan, bindings
 from services.agent.values import Exit, Sandbox
@@ -112,6 +113,7 @@ def interface(task: Task, sandbox: Sandbox | None) -> NetworkInterface | None:
         mac_address=sandbox.mac_address,
         subnet_cidr=sandbox.subnet_cidr,
         attachment_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"attachment/{task.id}")),
+        groups=groups_of(task),
         eni_id=f"eni-{hashlib.sha256(task.id.encode()).hexdigest()[:17]}",
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from services.agent.ports import RuntimeFailure
 
@@ -55,7 +56,7 @@ def listen_inside(
             try:
                 tables.run(_TABLE.format(port=port, rules=rules))
             finally:
-                _closers.submit(tables.close)
+                close_later(tables)
         except BaseException:
             for each in opened:
                 each.close()
@@ -66,6 +67,11 @@ def listen_inside(
         return syscalls.in_thread(work)
     except OSError as error:
         raise RuntimeFailure(f"cannot listen at {address}:{port} inside the task: {error}") from error
+
+
+def close_later(tables: Any) -> None:
+    """Let go of nftables, without waiting for it."""
+    _closers.submit(tables.close)
 
 
 def _open(address: str, protocol: str) -> socket.socket:

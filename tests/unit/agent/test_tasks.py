@@ -71,6 +71,7 @@ class Bench:
             clock=time.time,
             cursors=Cursors(self.directory / "cursors"),
             sessions=SimpleNamespace(drop=lambda task: None),
+            groups=SimpleNamespace(enter=self.in_no_group, leave=self.nothing),
             volumes_root=str(self.directory / "volumes"),
             file_systems="",
             require_storage=lambda gib: None,
@@ -78,6 +79,9 @@ class Bench:
             release_begins=lambda ports: asyncio.Event(),
             release_ends=lambda ports, done: done.set(),
         )
+
+    async def in_no_group(self, task, sandbox, adopted=False) -> bool:
+        return False
 
     def start(self, *containers, **settings) -> TaskRunner:
         self.definition = {"containerDefinitions": [{"image": "i", **c} for c in containers]}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
-from services.agent.ports import RuntimeFailure
+from services.agent.ports import PacketRules, RuntimeFailure
 from services.agent.runtimes.docker import pause
+from services.agent.runtimes.packets import Tables
 
 
 def listen(pid: int, sandbox_id: str, address: str, port: int) -> list[socket.socket]:
@@ -21,6 +23,18 @@ def listen(pid: int, sandbox_id: str, address: str, port: int) -> list[socket.so
     with contextlib.suppress(RuntimeFailure):
         return listen_inside(lambda: enter_network(f"/proc/{pid}/ns/net"), address, port)
     return []
+
+
+def protect(
+    tables: Tables, pid: int, sandbox_id: str, rules: PacketRules | None, resolvers: Sequence[str] | None
+) -> None:
+    """Put rules in force in the network of the pause process. Blocks. Raises RuntimeFailure."""
+    from services.agent.runtimes.oci.syscalls import enter_network
+
+    try:
+        tables.protect(sandbox_id, lambda: enter_network(f"/proc/{pid}/ns/net"), rules, resolvers)
+    except OSError as error:
+        raise RuntimeFailure(f"cannot enter the network of {sandbox_id}: {error}") from error
 
 
 def is_pause(pid: int, sandbox_id: str) -> bool:

@@ -25,6 +25,7 @@ from services.agent.ports import (
     Image,
     LogLine,
     NoSuchContainer,
+    PacketRules,
     RegistryAuth,
     RuntimeFailure,
     Sandbox,
@@ -37,10 +38,15 @@ from services.agent.runtimes.docker.images import Images
 from services.agent.runtimes.docker.joining import Joining
 from services.agent.runtimes.docker.names import ADDRESS, Names
 from services.agent.runtimes.docker.networks import Network
+from services.agent.runtimes.packets import Tables
 
 NETWORK = "roadstead-tasks"
 RETRY_S = 0.5
 USAGE_AT_ONCE = 8
+OUT_OF_REACH = (
+    "security groups are not to be had on this node: its agent does not see the engine's processes. Give it "
+    "`pid: host` and the capabilities SYS_ADMIN and NET_ADMIN, or use the oci runtime, or the default group, unchanged"
+)
 _FOR_EVER = aiohttp.ClientTimeout(sock_connect=5)
 
 
@@ -72,6 +78,12 @@ class DockerRuntime:
         self._joining = Joining(self._engine, self._network)
         self._sandboxes: dict[str, _Known] = {}
         self._names = Names(dns) if dns else None
+        self._tables = Tables()
+
+    @property
+    def subnet(self) -> str:
+        """As the port says."""
+        return self._network.subnet
 
     async def start(self) -> None:
         """As the port says."""
@@ -90,6 +102,7 @@ class DockerRuntime:
     async def aclose(self) -> None:
         """As the port says."""
         await self._joining.stop()
+        self._tables.close()
         if self._names is not None:
             self._names.close()
         await self._engine.close()
@@ -171,6 +184,7 @@ class DockerRuntime:
             await _all(self._remove(each) for each, kind in kinds.items() if kind != "sandbox")
             await _all(self._remove(each) for each, kind in kinds.items() if kind == "sandbox")
         self._sandboxes.pop(sandbox_id, None)
+        self._tables.forget(sandbox_id)
         if self._names is not None:
             self._names.forget(sandbox_id)
 
@@ -190,6 +204,19 @@ class DockerRuntime:
         if known is None or sandbox.network_mode == "host":
             return []
         return namespaces.listen(known.pid, sandbox.id, address, port)
+
+    async def protect(self, sandbox: Sandbox, rules: PacketRules | None) -> None:
+        """As the port says. Works where `listen` does."""
+        known = self._sandboxes.get(sandbox.id)
+        if known is None:
+            raise NoSuchContainer(f"there is no sandbox {sandbox.id}")
+        if not namespaces.is_pause(known.pid, sandbox.id):
+            if rules is None:
+                return
+            raise RuntimeFailure(OUT_OF_REACH)
+        # With a resolver of the task's own, names are asked over its loopback; else the engine asks whom it knows.
+        resolvers: tuple[str, ...] | None = () if self._names is not None else None
+        await asyncio.to_thread(namespaces.protect, self._tables, known.pid, sandbox.id, rules, resolvers)
 
     # Containers
 

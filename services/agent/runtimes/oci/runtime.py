@@ -25,6 +25,7 @@ from services.agent.ports import (
     Exit,
     Image,
     LogLine,
+    PacketRules,
     RegistryAuth,
     RuntimeFailure,
     Sandbox,
@@ -42,6 +43,7 @@ from services.agent.runtimes.oci.network import Network
 from services.agent.runtimes.oci.sandboxes import Sandboxes
 from services.agent.runtimes.oci.settings import OciSettings
 from services.agent.runtimes.oci.watching import Watching
+from services.agent.runtimes.packets import Tables
 from services.shared.waiting import within
 
 Result = TypeVar("Result")
@@ -70,6 +72,7 @@ class OciRuntime:
         self._subnet = subnet
         # The directory, not the name: two platforms on one machine may both have a node `local`.
         self._key = hashlib.sha256(str(self._directory).encode()).hexdigest()[:8]
+        self._tables = Tables()
         self._images = ImageStore(Path(images_dir or self._directory / "images").absolute(), self._settings.endpoints)
         self._cgroups = Cgroups()
         self._threads = ThreadPoolExecutor(self._settings.threads, thread_name_prefix=f"oci-{node}")
@@ -79,6 +82,11 @@ class OciRuntime:
         self._ended: dict[str, asyncio.Event] = {}
         self._keepers: dict[int, str] = {}
         self._settling: set[asyncio.Task[None]] = set()
+
+    @property
+    def subnet(self) -> str:
+        """See `Runtime.subnet`."""
+        return str(self._network.subnet)
 
     async def start(self) -> None:
         """See `Runtime.start`. Also finds what stands, and removes what is half made."""
@@ -103,6 +111,7 @@ class OciRuntime:
             self._drop_keeper(descriptor)
         for task in self._settling:
             task.cancel()
+        self._tables.close()
         await self._images.aclose()
         if self._lock >= 0:
             os.close(self._lock)
@@ -137,6 +146,7 @@ class OciRuntime:
     async def remove_sandbox(self, sandbox_id: str) -> None:
         """See `Runtime.remove_sandbox`."""
         await asyncio.gather(*(self.remove_container(each.id) for each in self._containers.of(sandbox_id)))
+        self._tables.forget(sandbox_id)
         await self._run(self._sandboxes.remove, sandbox_id)
 
     async def sandboxes(self) -> list[Sandbox]:
@@ -146,6 +156,10 @@ class OciRuntime:
     def listen(self, sandbox: Sandbox, address: str, port: int) -> list[socket.socket]:
         """See `Runtime.listen`."""
         return self._sandboxes.listen(sandbox, address, port)
+
+    async def protect(self, sandbox: Sandbox, rules: PacketRules | None) -> None:
+        """See `Runtime.protect`."""
+        await self._run(self._sandboxes.protect, self._tables, sandbox, rules)
 
     async def create_container(self, sandbox: Sandbox, spec: ContainerSpec) -> None:
         """See `Runtime.create_container`."""

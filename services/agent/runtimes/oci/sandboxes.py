@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from services.agent.ports import HostPort, NoSuchContainer, RuntimeFailure, Sandbox, SandboxSpec
+from services.agent.ports import HostPort, NoSuchContainer, PacketRules, RuntimeFailure, Sandbox, SandboxSpec
 from services.agent.runtimes.oci import records, syscalls
 from services.agent.runtimes.oci.addresses import HostPorts
 from services.agent.runtimes.oci.cgroups import Cgroups
 from services.agent.runtimes.oci.holders import Holders
 from services.agent.runtimes.oci.network import Network, host_address, mac_of
 from services.agent.runtimes.oci.records import SANDBOX, SandboxRecord
+from services.agent.runtimes.packets import Tables
 
 FILES = {"/etc/hosts": "hosts", "/etc/resolv.conf": "resolv.conf", "/etc/hostname": "hostname"}
 WITH_ADDRESS = ("awsvpc", "bridge")
@@ -161,6 +162,18 @@ class Sandboxes:
             return []
         self.record(sandbox.id)
         return [self._network.listen(sandbox.id, address, port)]
+
+    def protect(self, tables: Tables, sandbox: Sandbox, rules: PacketRules | None) -> None:
+        """See `Runtime.protect`. Whom names may be asked stands in the file that the containers have."""
+        self.record(sandbox.id)
+        path = self._network.namespace(sandbox.id)
+        text = (self._directory / sandbox.id / "resolv.conf").read_text()
+        words = [line.split() for line in text.splitlines()]
+        resolvers = [word[1] for word in words if word[0] == "nameserver" and ":" not in word[1]]
+        try:
+            tables.protect(sandbox.id, lambda: syscalls.enter_network(path), rules, resolvers)
+        except OSError as error:
+            raise RuntimeFailure(f"cannot enter the network of {sandbox.id}: {error}") from error
 
     def _with_network(self, spec: SandboxSpec) -> Sandbox:
         labels = dict(spec.labels)
