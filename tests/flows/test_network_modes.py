@@ -7,7 +7,8 @@ import pytest
 
 from tests.builders.platform import sleeper, until
 
-AWSVPC = {"awsvpcConfiguration": {"subnets": ["subnet-local"], "securityGroups": ["sg-1"]}}
+GROUP = "sg-0123456789abcdef0"
+AWSVPC = {"awsvpcConfiguration": {"subnets": ["subnet-local"], "securityGroups": [GROUP]}}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,11 @@ def test_host_has_the_very_port_and_no_interface(platform, image):
 
 
 def test_awsvpc_has_an_interface_of_its_own_and_no_port_of_the_node(platform, image):
+    ec2 = platform.client("ec2")
+    tags = [{"ResourceType": "security-group", "Tags": [{"Key": "roadstead:group-id", "Value": GROUP}]}]
+    ec2.create_security_group(GroupName="modes", Description="by an id that was there", TagSpecifications=tags)
+    serve = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_ingress(GroupId=GROUP, IpPermissions=[serve])
     task = running_task(platform, image, "awsvpc", 80, networkConfiguration=AWSVPC)
     (container,) = task["containers"]
     (interface,) = container["networkInterfaces"]
