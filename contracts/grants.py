@@ -16,7 +16,7 @@ from contracts.records.monitor import METRIC_ALARM
 from contracts.records.network import SECURITY_GROUP
 from contracts.records.registry import IMAGE, IMAGE_TAG
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
-from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, TASK_DEFINITION
+from contracts.records.scheduler import CONTAINER_INSTANCE, GATEWAY, SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
 from contracts.rpc.identity import (
@@ -95,7 +95,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
     "scanner": (IMAGE,),
     "autoscaler": (ACCESS_KEY, SERVICE, METRIC_ALARM),
-    "app_runner_gateway": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, IMAGE_TAG),
+    "app_runner_gateway": (ACCESS_KEY, SERVICE, GATEWAY, TASK, TASK_STATUS, IMAGE_TAG),
     "network": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, NODE),
     "edge": (ACCESS_KEY, MANAGED_NODE, CONTAINER_INSTANCE),
 }

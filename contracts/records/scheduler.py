@@ -231,8 +231,8 @@ class ServiceEvent(msgspec.Struct, kw_only=True, frozen=True):
 
 class ExpressRevision(msgspec.Struct, kw_only=True, frozen=True):
     """What a deployment (its id) of a service with an address is beside its task definition: where its tasks answer
-    requests (behind a gateway, with the port's name), and how they are checked. `check_port` 0: `port`. The HTTP codes
-    `good_from` to `good_to` are good."""
+    requests (behind a gateway, with the port's name), and how they are checked. `check_port` 0: `port`; check_protocol:
+    HTTP | HTTPS. The HTTP codes `good_from` to `good_to` are good, and those of `also_good`, each from and to."""
 
     deployment: str
     port: int
@@ -246,6 +246,8 @@ class ExpressRevision(msgspec.Struct, kw_only=True, frozen=True):
     good_from: int = 200
     good_to: int = 200
     port_name: str = ""
+    check_protocol: str = "HTTP"
+    also_good: list[list[int]] = []
 
 
 class ExpressScaling(msgspec.Struct, kw_only=True, frozen=True):
@@ -276,11 +278,29 @@ class Express(msgspec.Struct, kw_only=True, frozen=True):
     drain_s: float = 30.0
     alarm: str = ""
 
+    @property
+    def hosts(self) -> list[str]:
+        """All hosts of the service."""
+        return [self.host]
+
+
+class Route(msgspec.Struct, kw_only=True, frozen=True):
+    """A route at a gateway (its name, and when that was made): the requests to `host` are led to a service's tasks.
+
+    `route`: the route's id.
+    """
+
+    gateway: str
+    route: str
+    host: str
+    gateway_since: float = 0.0
+
 
 class Connector(msgspec.Struct, kw_only=True, frozen=True):
-    """The route of an ordinary service at a gateway (its name): the requests to `host` are led to its tasks.
+    """The routes of an ordinary service: the one that is told of here, and `others` at other gateways.
 
-    `route`: the route's id. `revisions` and `drain_s` as an Express service has them.
+    `revisions` and `drain_s` as an Express service has them, but that deployments without a revision are behind no
+    gateway: those of before the service came to one, and those with which it leaves.
     """
 
     gateway: str
@@ -288,6 +308,19 @@ class Connector(msgspec.Struct, kw_only=True, frozen=True):
     host: str
     revisions: list[ExpressRevision]
     drain_s: float
+    gateway_since: float = 0.0
+    others: list[Route] = []
+
+    @property
+    def routes(self) -> list[Route]:
+        """All of them, the oldest first."""
+        own = Route(gateway=self.gateway, route=self.route, host=self.host, gateway_since=self.gateway_since)
+        return [own, *self.others]
+
+    @property
+    def hosts(self) -> list[str]:
+        """All hosts of the service."""
+        return [route.host for route in self.routes]
 
 
 class Service(msgspec.Struct, kw_only=True, frozen=True):
@@ -319,8 +352,13 @@ class Service(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def front(self) -> Express | Connector | None:
-        """What has the service's host and checks; None for a service without an address."""
+        """What has the service's hosts and checks; None for a service without an address."""
         return self.express or self.connector
+
+    @property
+    def fronted(self) -> frozenset[str]:
+        """The deployments whose tasks get the requests to its hosts."""
+        return frozenset(r.deployment for r in self.front.revisions) if self.front is not None else frozenset()
 
 
 class Association(msgspec.Struct, kw_only=True, frozen=True):

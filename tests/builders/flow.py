@@ -84,7 +84,7 @@ class Flow:
 
         until(pushed, PATIENCE_S, every=0.1)
         uri = f"{self.platform.registry}/{self.name}:{version}"
-        definition = sleeper(uri, *self.command, portMappings=[{"containerPort": self.port}])
+        definition = sleeper(uri, *self.command, portMappings=[{"containerPort": self.port, "name": "http"}])
         self.ecs.register_task_definition(**{**definition, "family": self.name})
         return self.image(version).digest
 

@@ -28,9 +28,10 @@ class Visitors:
         self.url = f"https://{url}"
         self.context = ssl.create_default_context(cafile=ca_file)
 
-    async def _visit(self, session, path, timeout=20.0):
+    async def _visit(self, session, path, timeout=20.0, headers=None):
+        wait = aiohttp.ClientTimeout(timeout)
         try:
-            async with session.get(self.url + path, timeout=aiohttp.ClientTimeout(timeout)) as answer:
+            async with session.get(self.url + path, timeout=wait, headers=headers) as answer:
                 return answer.status, (await answer.text()).strip()
         except (aiohttp.ClientError, TimeoutError) as error:
             return 0, f"{type(error).__name__}: {error}"
@@ -39,10 +40,10 @@ class Visitors:
         connector = aiohttp.TCPConnector(ssl=self.context, resolver=Localhost(), limit=64)
         return aiohttp.ClientSession(connector=connector)
 
-    def once(self, path="/"):
+    def once(self, path="/", **headers):
         async def run():
             async with self._session() as session:
-                return await self._visit(session, path)
+                return await self._visit(session, path, headers=headers)
 
         return asyncio.run(run())
 

@@ -1,6 +1,7 @@
 """Each service a process of its own, killed in the middle of the flow and started again: the flow completes, nothing is
 lost or done twice, and what was served stays served meanwhile."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -158,6 +159,44 @@ def test_a_scheduler_that_stalls_while_another_takes_over_does_nothing_twice(pla
         platform["scheduler"].go_on()
         served.ask(platform)
         second.kill()
+
+
+def test_a_scheduler_killed_as_a_service_comes_to_a_gateway_and_leaves_it_is_followed_by_one_that_goes_on(
+    platform, served
+):
+    ecs, scheduler = served.ecs, platform["scheduler"]
+    role = "arn:aws:iam::000000000000:role/gateways"
+    ecs.create_gateway(
+        name="front", infrastructureRoleArn=role, deletionProtection=False, configuration={"hostSharedAlb": {}}
+    )
+    ecs.associate_gateway_with_cluster(gateway="front", cluster=CLUSTER)
+    connector = {"portName": "http", "deregistrationDelay": {"timeoutSeconds": 5}}
+    routes = lambda: ecs.list_gateway_routes(gateway="front")["gatewayRoutes"]  # noqa: E731
+
+    def update(connectors):
+        ecs.update_service(cluster=CLUSTER, service=served.name, gatewayConnectors=connectors)
+        scheduler.kill()
+        platform.restart("scheduler")
+
+    def answer():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return get(platform, host)
+
+    update([connector])
+    (route,) = routes()
+    shown = ecs.describe_gateway_route(gatewayRouteArn=route["gatewayRouteArn"])["gatewayRoute"]
+    host = shown["serviceUrl"].removeprefix("https://").partition(":")[0]
+    until(lambda: answer() == (200, f"{served.name} 1"), 90, every=0.05)
+    scheduler.kill()
+    platform.restart("scheduler")
+    served.completed()
+    update([])
+    until(lambda: routes() == [], 90, every=0.05)
+    served.completed()
+    until(lambda: answer()[0] == 404)
+    assert served.happened("task.placed.v1") == {"task.placed.v1": {1: 3 * COUNT}}
+    ecs.disassociate_gateway_from_cluster(gateway="front", cluster=CLUSTER)
+    ecs.delete_gateway(gateway="front")
 
 
 @pytest.mark.parametrize("ends", ["CONTINUE", "ROLLBACK"])

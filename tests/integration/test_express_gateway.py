@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from contracts.records.agent import TASK_STATUS, NetworkInterface
 from contracts.records.app_runner_gateway import TARGET
 from contracts.records.metrics import MetricBatch
-from contracts.records.scheduler import SERVICE, TASK, Connector, Express, ExpressRevision, ExpressScaling
+from contracts.records.scheduler import GATEWAY, SERVICE, TASK, Connector, Express, ExpressRevision, ExpressScaling
 from contracts.subjects import METRICS
 from services.app_runner_gateway.adapters.haproxy import Haproxy, end
 from services.app_runner_gateway.app import AppRunnerGatewayApp
@@ -39,12 +39,12 @@ class Answers:
         self.name, self.well, self.asked, self.checked = name, True, 0, 0
         self.released, self.held = asyncio.Event(), asyncio.Event()
 
-    async def start(self):
+    async def start(self, tls=None):
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls).start()
         self.port = self._runner.addresses[0][1]
         return self
 
@@ -71,7 +71,7 @@ class Stage:
         self.answers = {}
 
     async def start(self):
-        self.scheduler = await Store.open(await self.platform.bus("scheduler"), (SERVICE, TASK))
+        self.scheduler = await Store.open(await self.platform.bus("scheduler"), (SERVICE, TASK, GATEWAY))
         self.agent = await Store.open(await self.platform.bus("agent"), (TASK_STATUS,))
         await self.gateway()
         return self
@@ -86,8 +86,11 @@ class Stage:
         await self.app.proxy.stop(leave=True)
         await self.app.host.bus.close()
 
-    async def serve(self, *names, weights=(), status="ACTIVE", host=HOST, check=None):
-        """Want these deployments, the first one primary; with their weights."""
+    async def serve(
+        self, *names, weights=(), status="ACTIVE", host=HOST, check=None, behind=None, routes=(), **primary
+    ):
+        """Want these deployments, the first one primary (with `primary` besides); with their weights. Those of `behind`
+        (all) have revisions; `routes` are more than the one to `host`."""
         for name in names:
             if name not in self.answers:
                 self.answers[name] = await Answers(name).start()
@@ -95,9 +98,10 @@ class Stage:
             ecs.deployment(f"d{name}", status="ACTIVE" if n else "PRIMARY", weight=weights[n] if weights else None)
             for n, name in enumerate(names)
         ]
+        deployments[0] = replace(deployments[0], **primary)
         revisions = [
             ExpressRevision(deployment=f"d{n}", port=self.answers[n].port, health_check_path="/ping", created_at=1.0)
-            for n in names
+            for n in (names if behind is None else behind)
         ]
         service = ecs.service(1, *deployments, status=status)
         if check is None:
@@ -105,7 +109,7 @@ class Stage:
             service = replace(service, express=own)
         else:
             revisions = [replace(revision, **check) for revision in revisions]
-            route = Connector(gateway="g", route="r", host=host, revisions=revisions, drain_s=30.0)
+            route = Connector(gateway="g", route="r", host=host, revisions=revisions, drain_s=30.0, others=list(routes))
             service = replace(service, connector=route)
         await self.scheduler.put(SERVICE, service, "service.updated.v1")
 
@@ -128,8 +132,8 @@ class Stage:
         context = ssl.create_default_context(cafile=self.app.ca_file)
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, resolver=Localhost(), limit=0))
 
-    async def visit(self, session, path="/", host=HOST):
-        async with session.get(f"https://{host}:{self.app.https_port}{path}") as answer:
+    async def visit(self, session, path="/", host=HOST, **headers):
+        async with session.get(f"https://{host}:{self.app.https_port}{path}", headers=headers) as answer:
             return answer.status, (await answer.text()).strip()
 
     async def close(self):

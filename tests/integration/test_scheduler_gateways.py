@@ -1,5 +1,7 @@
 """Gateways against a real NATS: the operations, and services of a cluster behind one."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -138,15 +140,127 @@ async def test_a_service_behind_a_gateway_has_a_route_as_long_as_it_is_there(sta
     await client("DeleteGateway", gateway="front")
 
 
-async def test_a_cluster_has_one_gateway_at_a_time(stage):
+async def associate(client, gateway):
+    return await client("AssociateGatewayWithCluster", gateway=gateway, cluster="default")
+
+
+async def urls(client):
+    arns = [route["gatewayRouteArn"] for route in await routes(client)]
+    return [(await client("DescribeGatewayRoute", gatewayRouteArn=arn))["gatewayRoute"]["serviceUrl"] for arn in arns]
+
+
+async def test_a_cluster_has_several_gateways_and_its_services_a_route_at_each_once_they_are_updated(stage):
     client = await open_gateway(stage)
-    await create(client, "back")
-    pair = {"gateway": "back", "cluster": "default"}
-    assert (await refusal(client("AssociateGatewayWithCluster", **pair)))[0] == "UnsupportedFeatureException"
+    await serve(client)
+    for number in range(5):
+        await create(client, f"back{number}")
+    for number in range(4):
+        await associate(client, f"back{number}")
+    assert "at most 5" in (await refusal(associate(client, "back4")))[1]
+    assert len(await routes(client)) == 1, "nothing changes before the service does"
+    before = await urls(client)
+    await client("UpdateService", service="web", gatewayConnectors=[CONNECTOR])
+    assert {r["gatewayArn"].rsplit("/", 1)[1] for r in await routes(client)} == {
+        "front", "back0", "back1", "back2", "back3"}  # fmt: skip
+    assert {*before} < {*await urls(client)} and len({*await urls(client)}) == 5
+    assert len((await client.service("web"))["deployments"]) == 1, "its tasks are as they were"
     await client("DisassociateGatewayFromCluster", gateway="front", cluster="default")
-    await client("AssociateGatewayWithCluster", **pair)
-    (seen,) = await associations(client, cluster="default", status=["ACTIVE"])
-    assert seen["gatewayArn"].endswith("/back")
+    assert len(await associations(client)) == 5
+    await client("UpdateService", service="web", gatewayConnectors=[CONNECTOR])
+    assert [a["gatewayArn"].endswith("/front") for a in await associations(client)] == [False] * 4
+    await associate(client, "back4")
+    await client("UpdateService", service="web", forceNewDeployment=True)
+    assert len(await routes(client)) == 5
+
+
+async def test_a_service_comes_to_a_gateway_by_an_update_and_leaves_it_by_another(stage):
+    client = await open_gateway(stage)
+    await serve(client, gatewayConnectors=[])
+    (first,) = await until(lambda: running(stage))
+    await complete(client)
+    await client("UpdateService", service="web", gatewayConnectors=[CONNECTOR])
+    await until(lambda: len(running(stage)) == 2)
+    (second,) = {*running(stage)} - {first}
+    (route,) = await routes(client, gateway="front")
+    assert route["status"] == "ACTIVE"
+    assert (await client.service("web"))["deployments"][0]["rolloutState"] == "IN_PROGRESS"
+    assert client.api.world.joined(key_of(client, first))[0].desired_status == "RUNNING", (
+        "it is well without the gateway"
+    )
+    await stage.gateway.says(second, "healthy")
+    await until(lambda: running(stage) == [second])
+    await complete(client)
+    assert [client.api.world.tasks.record(*key_of(client, t)).drain_s for t in (first, second)] == [0.0, 300.0]
+
+    await client("UpdateService", service="web", gatewayConnectors=[])
+    assert [r["status"] for r in await routes(client)] == ["DELETE_IN_PROGRESS"]
+    await client("DisassociateGatewayFromCluster", gateway="front", cluster="default")
+    await until(lambda: client.api.world.tasks.record(*key_of(client, second)).desired_status == "STOPPED")
+    await until(lambda: client.api.world.services.records()[0].connector is None)
+    assert await routes(client) == [] and await associations(client) == []
+
+
+def key_of(client, task):
+    return client.api.world.task_key(ACCOUNT, REGION, "default", task)
+
+
+async def test_a_service_that_is_made_as_its_gateway_goes_has_no_route_in_the_end(stage):
+    client = await open_gateway(stage)
+    world = client.api.world
+    await client("UpdateGateway", gateway="front", deletionProtection=False)
+    put, held, go = world.store.put, asyncio.Event(), asyncio.Event()
+
+    async def slow(kind, record, event, **members):
+        if event == "service.created.v1":
+            held.set()
+            await go.wait()
+        return await put(kind, record, event, **members)
+
+    world.store.put = slow
+    making = asyncio.create_task(serve(client))
+    await held.wait()
+    world.store.put = put
+    await client("DisassociateGatewayFromCluster", gateway="front", cluster="default")
+    await client("DeleteGateway", gateway="front")
+    go.set()
+    await making
+    await until(lambda: world.services.records()[0].connector is None)
+    assert await routes(client) == []
+    await complete(client)
+
+
+async def test_the_tags_of_a_gateway_are_those_of_its_routes_unless_it_keeps_them(stage):
+    client = await open_gateway(stage)
+    await serve(client)
+    await client("TagResource", resourceArn=ARN, tags=[{"key": "team", "value": "shop"}])
+    (route,) = await routes(client)
+    told = lambda: client("ListTagsForResource", resourceArn=route["gatewayRouteArn"])  # noqa: E731
+    assert (await told())["tags"] == [{"key": "team", "value": "shop"}]
+    await client("UpdateGateway", gateway="front", propagateTags="NONE")
+    assert (await told())["tags"] == []
+    gone = route["gatewayRouteArn"][:-4]
+    assert (await refusal(client("ListTagsForResource", resourceArn=gone)))[0] == "ResourceNotFoundException"
+
+
+async def test_a_blue_green_deployment_behind_a_gateway_goes_by_its_word(stage):
+    client = await open_gateway(stage)
+    await serve(client, deploymentConfiguration={"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 0})
+    (blue,) = await until(lambda: running(stage))
+    await stage.gateway.says(blue, "healthy")
+    await complete(client)
+    await client("UpdateService", service="web", taskDefinition="shop:2")
+    await until(lambda: len(running(stage)) == 2)
+    (green,) = {*running(stage)} - {blue}
+    stage_of = lambda: client.api.world.services.records()[0].deployments[0].stage  # noqa: E731
+    await until(lambda: stage_of().name == "SCALE_UP")
+    await stage.gateway.says(green, "healthy")
+    await until(lambda: stage_of().name == "TEST_TRAFFIC_SHIFT")
+    primary = client.api.world.services.records()[0].deployments[0]
+    assert (primary.test_weight, primary.weight) == (100.0, 0.0)
+    await until(lambda: client.api.world.tasks.record(*key_of(client, blue)).desired_status == "STOPPED")
+    await stage.gateway.says(blue, "drained")
+    await complete(client)
+    assert running(stage) == [green]
 
 
 async def test_an_old_task_stays_until_the_gateway_gives_requests_to_the_new_one(stage):

@@ -14,7 +14,7 @@ import structlog
 from contracts.kinds import Key
 from contracts.records.agent import TASK_STATUS, TaskStatus
 from contracts.records.app_runner_gateway import TARGET, Target
-from contracts.records.scheduler import SERVICE, TASK, Service, Task
+from contracts.records.scheduler import GATEWAY, SERVICE, TASK, Gateway, Service, Task
 from services.app_runner_gateway.adapters.world import World
 from services.shared.errors import StateUnavailable
 from services.shared.state import Change
@@ -91,8 +91,18 @@ class ExpressWorld:
         found = self.world.store.table(TARGET).records(*key[:3])
         return {target.task: target for target in found if target.service == key[3]}
 
+    def gateways(self, service: Service) -> dict[str, Gateway]:
+        """The gateways of a service's account and region, by name."""
+        return {gateway.name: gateway for gateway in self.world.gateways.records(service.account, service.region)}
+
     def _heard(self, change: Change) -> None:
-        """A change of a service: its cluster is followed from now on."""
+        """A change of a service: its cluster is followed from now on. One of a gateway: what is behind it is marked."""
+        if change.kind is GATEWAY:
+            for key in self._keys:
+                service = self.service(key) if key[:2] == change.key[:2] else None
+                routes = service.connector.routes if service is not None and service.connector is not None else ()
+                if any(route.gateway == change.key[2] for route in routes):
+                    self.mark(key)
         if change.kind is not SERVICE:
             return
         records = [entry.record for entry in (change.new, change.old) if entry is not None]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -40,6 +40,10 @@ log = structlog.get_logger()
 AGAIN_S = 0.3
 _KEPT, _SLOT, _LEAVING = "/KEPT/", "/SLOT/", "-"
 """In capitals: a request's host is looked up in small letters, whatever its header says."""
+
+
+def _is_note(line: str) -> bool:
+    return line.startswith((_KEPT, _SLOT))
 
 
 class Proxy:
@@ -156,23 +160,36 @@ class Proxy:
         """Whether requests to a host are led to its instances."""
         return host in self._map
 
-    async def carry(self, place: str, servers: Mapping[str, Server], *, answers: bool) -> None:
-        """Have just these instances at a place, and with `answers` lead its host there. What comes is there before what
-        goes is gone. Raises ProxyAway."""
+    async def know(self, headers: Collection[str]) -> None:
+        """Let lines of the map be by these headers, too. Raises ProxyAway."""
+        async with self._lock:
+            wanted = tuple(sorted({*self.frame.headers, *headers}))
+            if wanted != self.frame.headers:
+                self.frame = msgspec.structs.replace(self.frame, headers=wanted)
+                await self._begin()
+
+    async def carry(
+        self, place: str, servers: Mapping[str, Server], *, answers: bool, lines: Collection[str] | None = None
+    ) -> None:
+        """Have just these instances at a place, and with `answers` lead its host there, or what `lines` of the map say.
+        What comes is there before what goes is gone. Raises ProxyAway."""
         kind, _, host = place.rpartition(":")
+        lines = (host,) if lines is None else lines
         async with self._lock:
             backend = self.backend(place)
             if backend is None:
                 if not servers:
                     return
                 backend = await self._take(place, kind or OWN)
-            for name, server in servers.items():
+            # Who gets more comes first: there is no moment in which nobody has a weight.
+            for name, server in sorted(servers.items(), key=lambda each: -each[1].weight):
                 if server.state == "ready":
                     await self._have(backend, name, server)
-            if answers:
-                await self._lead(host, backend)
-            elif self._map.get(host) == backend:
-                await self._lead(host, None)
+            for line in lines if answers else ():
+                await self._lead(line, backend)
+            for line in [one for one, led in self._map.items() if led == backend and not _is_note(one)]:
+                if not answers or line not in lines:
+                    await self._lead(line, None)
             for name, server in servers.items():
                 if server.state != "ready" and name in self.servers.get(backend, {}):
                     await self._have(backend, name, server)

@@ -17,7 +17,7 @@ from contracts.records.app_runner_gateway import (
     AutoScaling,
 )
 from contracts.records.registry import IMAGE_TAG
-from contracts.records.scheduler import SERVICE, TASK, Service, Task
+from contracts.records.scheduler import GATEWAY, SERVICE, TASK, Service, Task
 from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.app_runner_gateway.decisions import names
 from services.app_runner_gateway.decisions.requests import ecr_image
@@ -43,16 +43,17 @@ class World:
         """Read all there is. Raises StateUnavailable."""
         world = cls(bus, clock)
         hidden = {"cluster": WORKLOADS_CLUSTER}
-        filters = (SERVICE.filter(), TASK.filter(**hidden))
+        filters = (SERVICE.filter(), GATEWAY.filter(), TASK.filter(**hidden))
         world.store, world._scheduler, world._agents = await asyncio.gather(
             Store.open(bus, KINDS, listen=world._changed),
-            View.open(bus, SERVICE, TASK, filters=filters, listen=world._changed),
+            View.open(bus, SERVICE, GATEWAY, TASK, filters=filters, listen=world._changed),
             View.open(bus, TASK_STATUS, filters=(TASK_STATUS.filter(**hidden),), listen=world._changed),
         )
         world.services = world.store.table(APP_SERVICE)
         world.scalings = world.store.table(AUTO_SCALING)
         world.scaling_defaults = world.store.table(SCALING_DEFAULT)
         world.workloads = world._scheduler.table(SERVICE)
+        world.gateways = world._scheduler.table(GATEWAY)
         world.tasks = world._scheduler.table(TASK)
         world.statuses = world._agents.table(TASK_STATUS)
         return world

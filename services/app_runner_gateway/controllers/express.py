@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
+from msgspec.structs import replace
 
 from contracts.kinds import Key
 from contracts.records.agent import TaskStatus
@@ -32,15 +33,17 @@ from services.app_runner_gateway.decisions.express import (
     stage_of,
     why_ill,
 )
-from services.app_runner_gateway.decisions.instances import GONE, RUNNING, STARTING, stage
+from services.app_runner_gateway.decisions.instances import GONE, RUNNING, STARTING, STOPPING, stage
 from services.app_runner_gateway.decisions.measuring import Meter, express_samples
 from services.app_runner_gateway.decisions.plan import DRAIN
-from services.app_runner_gateway.decisions.proxy import EXPRESS, WEIGHTED, Seen, Server
+from services.app_runner_gateway.decisions.proxy import EXPRESS, TEST, WEIGHTED, Seen, Server
+from services.app_runner_gateway.decisions.trial import trial_of
 from services.shared.errors import AwsError
 
 log = structlog.get_logger()
 
 _KINDS = (EXPRESS, WEIGHTED)
+_PLACES = (*_KINDS, TEST)
 
 
 class ExpressController(Marked):
@@ -84,31 +87,42 @@ class ExpressController(Marked):
                 except ProxyAway as error:
                     log.warning("express.not_forgotten", host=host, error=error.message)
 
-    async def _moved(self, key: Key, service: Service | None) -> None:
-        """Take from the proxy the host that a service of this name had before it was made anew with another, or with
-        none."""
-        host = service.front.host if service is not None and service.front is not None else None
+    async def _moved(self, key: Key, host: str | None) -> None:
+        """Take from the proxy the host that a service of this name had before it got another, or none."""
         before = self._hosts.get(key)
         if before is not None and before != host and self._proxy.running:
-            for kind in _KINDS:
+            for kind in _PLACES:
                 await self._proxy.carry(f"{kind}:{before}", {}, answers=False)
             del self._hosts[key]
         if host is not None:
             self._hosts[key] = host
 
+    async def _forget(self, key: Key) -> None:
+        """What was known of a service that has no address any more."""
+        await self._moved(key, None)
+        self._checks.keep(key, set())
+        self._draining.discard(key)
+        for target in self._world.targets(key).values():
+            await self._world.world.store.delete(TARGET, TARGET.key_of(target), "target.removed.v1")
+
     async def _reconcile(self, key: Key) -> None:
         service = self._world.service(key)
-        await self._moved(key, service)
-        if service is None or service.front is None or not self._world.known(key):
+        if service is None or service.front is None:
+            await self._forget(key)
+            return
+        if not self._world.known(key):
             return
         if service.status == "ACTIVE" and not await self._ready(service.region):
             return
         now = self._world.world.clock()
-        tasks = {task.id: (task, status) for task, status in self._world.tasks(key)}
+        # Tasks of a deployment that is not behind the gateway (yet, or any more) are none of its.
+        all_ = self._world.tasks(key)
+        tasks = {task.id: (task, status) for task, status in all_ if task.deployment in service.fronted}
         replicas = self._replicas(key, service, tasks, now)
         plan = decide(service, replicas, now)
         if self._proxy.running:
             await self._carry(key, service, plan, tasks)
+            await self._moved(key, service.front.host)
         await self._tell(key, service, tasks, plan)
         self._later(key, service, plan, tasks, now)
 
@@ -160,7 +174,7 @@ class ExpressController(Marked):
     def _settled(self, service: Service) -> bool:
         """Whether nothing is in flight in the place that the service has left, with weights or without."""
         assert service.front is not None
-        places = [f"{kind}:{service.front.host}" for kind in _KINDS]
+        places = [f"{kind}:{service.front.host}" for kind in _PLACES]
         return all(self._proxy.carried(place) or self._proxy.settled(place) for place in places)
 
     def _replica(self, name: str, task: Task | None, found: str, server: Server | None, settled: bool) -> Replica:
@@ -172,11 +186,14 @@ class ExpressController(Marked):
             drained = self._drained[name] = asyncio.get_running_loop().time()
         seen = drained is not None and self._traffic.looked_at > drained
         stops_at = task.stopping_at + task.drain_s if task is not None and task.stopping_at is not None else None
+        balance = server.state if server is not None else None
+        if server is None and found == STOPPING and not settled:
+            balance = DRAIN  # it was in the place that the service has left, where requests are in flight
         return Replica(
             task=name,
             deployment=task.deployment if task is not None else "",
             stage=found,
-            balance=server.state if server is not None else None,
+            balance=balance,
             idle=seen and settled and not self._traffic.in_flight(name),
             stops_at=stops_at,
         )
@@ -198,17 +215,34 @@ class ExpressController(Marked):
             servers[name] = Server(address, port, most, placed.state, placed.weight if plan.weighted else 1)
         used, other = (WEIGHTED, EXPRESS) if plan.weighted else (EXPRESS, WEIGHTED)
         host = service.front.host
-        await self._proxy.carry(f"{used}:{host}", servers, answers=plan.answers)
+        await self._proxy.carry(f"{used}:{host}", servers, answers=plan.answers, lines=service.front.hosts)
         await self._proxy.carry(f"{other}:{host}", {}, answers=False)
+        await self._carry_tests(service, {n: s for n, s in servers.items() if n in tasks}, tasks)
         now = asyncio.get_running_loop().time()
-        draining = [name for name, server in self._carried(service).items() if server.state == DRAIN]
-        for name in draining:
-            self._drained.setdefault(name, now)
-        if draining:
+        for name, server in self._carried(service).items():
+            if server.state == DRAIN:
+                self._drained.setdefault(name, now)
+        if any(placed.state == DRAIN for placed in plan.balance.values()):
             self._draining.add(key)
         else:
             self._draining.discard(key)
         self._traffic.woken()
+
+    async def _carry_tests(
+        self, service: Service, servers: Mapping[str, Server], tasks: Mapping[str, tuple[Task, TaskStatus | None]]
+    ) -> None:
+        """Lead test traffic to the deployment that is to get it, as far as its tasks are ready."""
+        assert service.front is not None
+        told = trial_of(service, self._world.gateways(service))
+        ready = {
+            name: replace(server, weight=1)
+            for name, server in servers.items()
+            if server.state != DRAIN and tasks[name][0].deployment == told.deployment
+        }
+        if ready:
+            await self._proxy.know(told.headers)
+        place = f"{TEST}:{service.front.host}"
+        await self._proxy.carry(place, ready, answers=bool(ready), lines=told.lines)
 
     async def _tell(
         self, key: Key, service: Service, tasks: Mapping[str, tuple[Task, TaskStatus | None]], plan: ExpressPlan
@@ -286,7 +320,6 @@ class ExpressController(Marked):
 
 
 def _revision(service: Service, task: Task) -> ExpressRevision:
-    """What the task's deployment is; the newest for one that nobody told of."""
+    """What the task's deployment is."""
     assert service.front is not None
-    revisions = service.front.revisions
-    return next((r for r in revisions if r.deployment == task.deployment), revisions[0])
+    return next(r for r in service.front.revisions if r.deployment == task.deployment)

@@ -7,6 +7,7 @@ while there are no services.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -62,7 +63,7 @@ class Traffic:
         """When the last look began, in the loop's time."""
         self._loads: dict[Key, Load] = {}
         self._wanted: dict[Key, int] = {}
-        self._in_flight: dict[str, int] = {}
+        self._in_flight: Counter[str] = Counter()
         self._first: dict[Key, int] = {}
         self._closely: set[Key] = set()
         self._meters: dict[Key, Meter] = {}
@@ -131,7 +132,10 @@ class Traffic:
 
     def _take_in(self, seen: list[Seen]) -> None:
         by_server = {(s.backend, s.server): s for s in seen}
-        self._in_flight = {s.server: s.in_flight for s in seen if s.server}
+        self._in_flight = Counter()
+        for each in seen:
+            if each.server:  # one may be in several backends
+                self._in_flight[each.server] += each.in_flight
         asked = sum(s.asked for s in seen if not s.server)
         self._quiet = self._quiet + 1 if asked == self._asked and not any(self._in_flight.values()) else 0
         self._asked = asked

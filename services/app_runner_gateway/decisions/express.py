@@ -59,22 +59,26 @@ class ExpressPlan(msgspec.Struct, frozen=True):
 def check_of(revision: ExpressRevision) -> Check:
     """How tasks of a deployment are checked."""
     return Check(
-        protocol="HTTP",
+        protocol=revision.check_protocol,
         path=revision.health_check_path,
         interval=revision.interval_s,
         timeout=revision.timeout_s,
         healthy=revision.healthy,
         unhealthy=revision.unhealthy,
-        codes=(revision.good_from, revision.good_to),
+        codes=_codes(revision),
     )
+
+
+def _codes(revision: ExpressRevision) -> tuple[tuple[int, int], ...]:
+    return ((revision.good_from, revision.good_to), *((low, high) for low, high in revision.also_good))
 
 
 def why_ill(revision: ExpressRevision) -> str:
     """What a task of a deployment does not do that is taken for ill."""
-    low, high = revision.good_from, revision.good_to
-    wanted = str(low) if low == high else f"{low} to {high}"
+    wanted = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in _codes(revision))
     port = revision.check_port or revision.port
-    return f"GET {revision.health_check_path} on port {port} is not answered with {wanted}"
+    over = " over HTTPS" if revision.check_protocol == "HTTPS" else ""
+    return f"GET {revision.health_check_path} on port {port}{over} is not answered with {wanted}"
 
 
 def patience(service: Service, revision: ExpressRevision, start_s: float) -> float:
@@ -105,7 +109,8 @@ def decide(service: Service, replicas: Sequence[Replica], now: float) -> Express
     """The next step of a service."""
     active = service.status == "ACTIVE"
     ready = [r.task for r in replicas if r.stage == READY]
-    holds = active and service.desired_count > 0 and not ready
+    # A service that leaves its gateway has no successors for its last tasks.
+    holds = active and service.desired_count > 0 and not ready and _stays(service)
     states = {task: READY for task in ready}
     for replica in replicas:
         state = _kept(replica, holds, now)
@@ -123,6 +128,10 @@ def decide(service: Service, replicas: Sequence[Replica], now: float) -> Express
     }
     later = [r.stops_at for r in replicas if r.stage == STOPPING and r.stops_at is not None and r.stops_at > now]
     return ExpressPlan(balance, active, weighted, _targets(replicas, states), min(later, default=None))
+
+
+def _stays(service: Service) -> bool:
+    return service.connector is None or any(d.id in service.fronted for d in service.deployments[:1])
 
 
 def _kept(replica: Replica, holds: bool, now: float) -> str | None:

@@ -11,7 +11,8 @@ FIRST_WAIT_S = 0.05
 
 
 class Check(msgspec.Struct, frozen=True):
-    """How an instance is checked. Times are seconds; `codes`: which HTTP answers are good, from and to."""
+    """How an instance is checked. protocol: TCP | HTTP | HTTPS. Times are seconds; `codes`: which HTTP answers are
+    good, each from and to."""
 
     protocol: str = "TCP"
     path: str = "/"
@@ -19,7 +20,7 @@ class Check(msgspec.Struct, frozen=True):
     timeout: float = 2.0
     healthy: int = 1
     unhealthy: int = 5
-    codes: tuple[int, int] = (200, 399)
+    codes: tuple[tuple[int, int], ...] = ((200, 399),)
 
 
 class Health(msgspec.Struct, frozen=True):

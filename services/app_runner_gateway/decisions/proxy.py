@@ -5,7 +5,7 @@ https://docs.haproxy.org/2.6/configuration.html, https://docs.haproxy.org/2.6/ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -27,17 +27,21 @@ _EXPRESS = (
 )
 """What a task that was killed has not answered is asked of another one, if asking twice does no harm (GET and HEAD)."""
 
-OWN, EXPRESS, WEIGHTED = "b", "x", "w"
-"""The kinds of backends: of App Runner's services, of Express services, of Express services with weights."""
+OWN, EXPRESS, WEIGHTED, TEST = "b", "x", "w", "t"
+"""The kinds of backends: of App Runner's services, of Express services, of Express services with weights, of the test
+traffic to a deployment on its way."""
 _BALANCE = {
     OWN: (_OVERLOAD, "  balance leastconn"),
     EXPRESS: (*_EXPRESS, "  balance leastconn"),
     WEIGHTED: (*_EXPRESS, "  balance roundrobin"),
+    TEST: (*_EXPRESS, "  balance leastconn"),
 }
 MOST_WEIGHT = 256
 MOST_TASKS = 1000
 """How many tasks a service behind it may have: as many as an Application Load Balancer has targets in a group.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
+_TEST = "/TEST/"
+"""In capitals, as no host is that is looked up."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -80,6 +84,9 @@ class Frame(msgspec.Struct, frozen=True):
     express: int = 0
     weighted: int = 0
     deep: dict[str, int] = {}
+    tested: int = 0
+    headers: tuple[str, ...] = ()
+    """Those that test traffic is known by, in small letters."""
 
     def depth(self, backend: str) -> int:
         """How many slots a backend has."""
@@ -91,12 +98,14 @@ class Frame(msgspec.Struct, frozen=True):
 
     def count(self, kind: str) -> int:
         """How many backends there are of a kind."""
-        return {OWN: self.backends, EXPRESS: self.express, WEIGHTED: self.weighted}[kind]
+        return {OWN: self.backends, EXPRESS: self.express, WEIGHTED: self.weighted, TEST: self.tested}[kind]
 
     def grown(self, kind: str) -> Frame:
-        """With twice as many backends of a kind; at first 8 for Express services, and 4 with weights."""
+        """With twice as many backends of a kind; at first 8 for Express services, 4 with weights, 2 for tests."""
         if kind == OWN:
             return msgspec.structs.replace(self, backends=2 * self.backends)
+        if kind == TEST:
+            return msgspec.structs.replace(self, tested=2 * self.tested or 2)
         if not self.express:
             return msgspec.structs.replace(self, express=8, weighted=4)
         return msgspec.structs.replace(self, express=self.express * 2, weighted=self.weighted * 2)
@@ -109,6 +118,8 @@ class Frame(msgspec.Struct, frozen=True):
             express=max(self.express, other.express),
             weighted=max(self.weighted, other.weighted),
             deep={b: max(self.deep.get(b, 0), other.deep.get(b, 0)) for b in sorted({*self.deep, *other.deep})},
+            tested=max(self.tested, other.tested),
+            headers=tuple(sorted({*self.headers, *other.headers})),
         )
 
 
@@ -143,6 +154,7 @@ def render(frame: Frame, slots: Mapping[str, Mapping[int, Server]]) -> str:
         "frontend https",
         f"  bind {frame.host}:{frame.port} ssl crt {CERTIFICATE} alpn h2,http/1.1",
         "  http-request set-header X-Forwarded-Proto https",
+        *_test_rules(frame.headers),
         f"  use_backend %[req.hdr(host),host_only,lower,map({MAP},nobody)]",
         "backend nobody",
         '  http-request return status 404 content-type text/plain string "No service answers to this name.\\n"',
@@ -154,6 +166,22 @@ def render(frame: Frame, slots: Mapping[str, Mapping[int, Server]]) -> str:
             lines += [f"backend {name}", *balance]
             lines += [f"  server s{n} {_line(taken.get(n))}" for n in range(frame.depth(name))]
     return "\n".join(lines) + "\n"
+
+
+def _test_rules(headers: Sequence[str]) -> list[str]:
+    """A request with such a header, of a value that the host's line in the map names, goes to the test backend."""
+    lines = []
+    for number, header in enumerate(headers):
+        at = f"{_TEST}{header}/%[req.fhdr({header})]/%[req.hdr(host),host_only,lower]"
+        lines.append(f'  http-request set-var-fmt(txn.test{number}) "{at}"')
+        found = f"var(txn.test{number}),map({MAP})"
+        lines.append(f"  use_backend %[{found}] if {{ {found} -m found }}")
+    return lines
+
+
+def test_line(header: str, value: str, host: str) -> str:
+    """The line of the map that leads requests to a host with this header (in small letters) to a backend."""
+    return f"{_TEST}{header}/{value}/{host}"
 
 
 def _line(server: Server | None) -> str:

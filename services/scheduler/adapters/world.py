@@ -450,14 +450,15 @@ class World:
         checked: dict[str, bool] = {}
         members = []
         record = self.services.record(account, region, cluster, service)
-        balanced = record is not None and record.front is not None
+        fronted = record.fronted if record is not None else ()
         for task, status in self.tasks_of(account, region, cluster, service):
             if task.task_definition not in checked:
                 definition = self.definition_of(task)
                 checked[task.task_definition] = definition is not None and life.has_health_check(definition.definition)
             leaving = self.draining(account, region, cluster, task.node)
             made = life.member(task, status, checked[task.task_definition], leaving=leaving)
-            members.append(life.behind_gateway(made, self.targets.record(*TASK.key_of(task))) if balanced else made)
+            behind = task.deployment in fronted
+            members.append(life.behind_gateway(made, self.targets.record(*TASK.key_of(task))) if behind else made)
         return members
 
     def triggered(self, service: Service) -> tuple[str, ...]:

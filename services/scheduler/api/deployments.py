@@ -227,8 +227,8 @@ class Deployments(EcsBase):
                 ingress_paths=[path], metric_alarms=self._managed_alarms(service, service.express)
             )
         if service.connector is not None:
-            route = connection(service, f"https://{endpoint(service.connector, self.world.ingress)}")
-            shape.ecs_managed_resources = ecs.ECSManagedResources(gateway_connections=[route])
+            routes = [connection(service, route, self.world.ingress) for route in service.connector.routes]
+            shape.ecs_managed_resources = ecs.ECSManagedResources(gateway_connections=routes)
         return shape
 
     def _managed_alarms(self, service: Service, express: Express) -> list[ecs.ManagedMetricAlarm] | None:

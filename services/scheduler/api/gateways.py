@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.aws import ecs
-from contracts.records.scheduler import GATEWAY, Cluster, Gateway, Service
+from contracts.records.app_runner_gateway import Ingress
+from contracts.records.scheduler import GATEWAY, Cluster, Gateway, Route, Service
 from services.scheduler.api.base import EcsBase, wire
 from services.scheduler.decisions import gateways as rules
 from services.scheduler.decisions import names, tags
@@ -91,7 +92,7 @@ class Gateways(EcsBase):
         gateway = self._gateway(context, request.gateway)
         routes = rules.routed(self._services(context), gateway.name)
         shared = msgspec.convert(gateway.configuration, ecs.DescribeGatewayAlbConfiguration)
-        shared.current_alb_count = 1 if routes else 0
+        shared.current_alb_count = rules.alb_count(len(routes))
         shape = ecs.Gateway(
             gateway_arn=_arn(gateway),
             name=gateway.name,
@@ -150,13 +151,13 @@ class Gateways(EcsBase):
     async def associate_gateway_with_cluster(
         self, context: RequestContext, request: ecs.AssociateGatewayWithClusterRequest
     ) -> ecs.AssociateGatewayWithClusterResponse:
-        """Let new services of a cluster be behind the gateway. A cluster has one such gateway at a time here."""
+        """Let services of a cluster be behind the gateway: those that are made or updated from now on."""
         gateway = self._gateway(context, request.gateway)
         cluster = self._own_cluster(context, request.cluster)
-        other = rules.of_cluster(self.world.gateways.records(context.account, context.region), cluster)
-        if other is not None and other.name != gateway.name:
-            said = f"several gateways for one cluster: {cluster.name} is associated with {other.name}, and that"
-            raise AwsError("UnsupportedFeatureException", f"Roadstead does not support {said} has to end first.")
+        known = self.world.gateways.records(context.account, context.region)
+        others = [g for g in known if g.name != gateway.name and cluster.name in self._associations(context, g)]
+        if len(others) >= rules.MOST_GATEWAYS:
+            raise invalid(f"A cluster can be associated with at most {rules.MOST_GATEWAYS} gateways.")
         await self._change_gateway(
             context, gateway.name, lambda old: rules.associated(old, cluster, rules.ACTIVE), "gateway.associated.v1"
         )
@@ -167,7 +168,7 @@ class Gateways(EcsBase):
     async def disassociate_gateway_from_cluster(
         self, context: RequestContext, request: ecs.DisassociateGatewayFromClusterRequest
     ) -> ecs.DisassociateGatewayFromClusterResponse:
-        """Let no new service of a cluster be behind the gateway; it is over when the last that is has gone."""
+        """Let no service of a cluster come to the gateway; it is over when the last one there has left or is gone."""
         gateway = self._gateway(context, request.gateway)
         cluster = self._own_cluster(context, request.cluster)
 
@@ -210,7 +211,12 @@ class Gateways(EcsBase):
     ) -> ecs.DescribeGatewayResourcesResponse:
         """The routes of a gateway, a page of them. What leads there is no resource of an account, and has no ARN."""
         gateway = self._gateway(context, request.gateway)
-        arns = sorted(_route_arn(s) for s in rules.routed(self._services(context), gateway.name))
+        arns = sorted(
+            _route_arn(s, route)
+            for s in rules.routed(self._services(context), gateway.name)
+            for route in s.connector.routes  # type: ignore[union-attr]
+            if route.gateway == gateway.name
+        )
         size = DEFAULT_RESOURCES if request.max_results is None else request.max_results
         shown, token = page(arns, request.next_token, size, largest=RESOURCES)
         groups = [ecs.ElbGatewayResources(gateway_route_arns=shown)] if shown else []
@@ -227,11 +233,9 @@ class Gateways(EcsBase):
         cluster = names.last_part(request.cluster) if request.cluster else None
         name = names.service_name(request.service) if request.service else None
         found = [
-            _summary(s)
-            for s in self._services(context)
-            if s.connector is not None
-            and s.status != "INACTIVE"
-            and wanted in (None, s.connector.gateway)
+            _summary(s, route)
+            for s, route in self._routes(context)
+            if wanted in (None, route.gateway)
             and cluster in (None, s.cluster)
             and name in (None, s.name)
             and request.service_container_port_name in (None, rules.port_name(s))
@@ -245,18 +249,24 @@ class Gateways(EcsBase):
     ) -> ecs.DescribeGatewayRouteResponse:
         """One route, with its URL."""
         self.world.require_connection()
-        routes = (s for s in self._services(context) if s.connector is not None and s.status != "INACTIVE")
-        service = next((s for s in routes if _route_arn(s) == request.gateway_route_arn), None)
-        if service is None or service.connector is None:
-            raise AwsError("ResourceNotFoundException", f"Gateway route not found: {request.gateway_route_arn}")
-        route = ecs.GatewayRoute(
-            gateway_route_arn=_route_arn(service),
+        arn = request.gateway_route_arn
+        found = next((each for each in self._routes(context) if _route_arn(*each) == arn), None)
+        if found is None:
+            raise AwsError("ResourceNotFoundException", f"Gateway route not found: {arn}")
+        service, route = found
+        shape = ecs.GatewayRoute(
+            gateway_route_arn=arn,
             service_arn=names.arn(service.account, service.region, "service", service.cluster, service.name),
             service_container_port_name=rules.port_name(service),
             status=route_status(service),
-            service_url=f"https://{endpoint(service.connector, self.world.ingress)}",
+            service_url=f"https://{endpoint(route, self.world.ingress)}",
         )
-        return ecs.DescribeGatewayRouteResponse(gateway_route=route)
+        return ecs.DescribeGatewayRouteResponse(gateway_route=shape)
+
+    def _routes(self, context: RequestContext) -> list[tuple[Service, Route]]:
+        """All routes that there are."""
+        found = (s for s in self._services(context) if s.connector is not None and s.status != "INACTIVE")
+        return [(service, route) for service in found for route in service.connector.routes]  # type: ignore[union-attr]
 
     def _services(self, context: RequestContext) -> list[Service]:
         return list(self.world.services.records(context.account, context.region))
@@ -288,31 +298,30 @@ class Gateways(EcsBase):
         return new
 
 
-def connection(service: Service, url: str) -> ecs.GatewayConnection:
-    """The route of a service behind a gateway, as a service revision tells of it."""
-    assert service.connector is not None
+def connection(service: Service, route: Route, ingress: Ingress | None) -> ecs.GatewayConnection:
+    """A route of a service behind gateways, as a service revision tells of it."""
     where = (service.account, service.region)
     return ecs.GatewayConnection(
-        gateway_arn=names.arn(*where, "gateway", service.connector.gateway),
-        gateway_route_arn=_route_arn(service),
+        gateway_arn=names.arn(*where, "gateway", route.gateway),
+        gateway_route_arn=_route_arn(service, route),
         port_name=rules.port_name(service),
-        service_url=url,
+        service_url=f"https://{endpoint(route, ingress)}",
         access_type="PUBLIC",
         status=route_status(service),
     )
 
 
 def route_status(service: Service) -> ecs.GatewayRouteStatus:
-    """That of the service's route."""
-    return "ACTIVE" if service.status == "ACTIVE" else "DELETE_IN_PROGRESS"
+    """That of the service's routes."""
+    leaves = service.status != "ACTIVE" or rules.is_leaving(service)
+    return "DELETE_IN_PROGRESS" if leaves else "ACTIVE"
 
 
-def _summary(service: Service) -> ecs.GatewayRouteSummary:
-    assert service.connector is not None
+def _summary(service: Service, route: Route) -> ecs.GatewayRouteSummary:
     where = (service.account, service.region)
     return ecs.GatewayRouteSummary(
-        gateway_route_arn=_route_arn(service),
-        gateway_arn=names.arn(*where, "gateway", service.connector.gateway),
+        gateway_route_arn=_route_arn(service, route),
+        gateway_arn=names.arn(*where, "gateway", route.gateway),
         cluster_arn=names.arn(*where, "cluster", service.cluster),
         service_arn=names.arn(*where, "service", service.cluster, service.name),
         service_container_port_name=rules.port_name(service),
@@ -336,7 +345,5 @@ def _cluster_arn(cluster: Cluster) -> str:
     return names.arn(cluster.account, cluster.region, "cluster", cluster.name)
 
 
-def _route_arn(service: Service) -> str:
-    assert service.connector is not None
-    route = service.connector
+def _route_arn(service: Service, route: Route) -> str:
     return names.arn(service.account, service.region, "gateway-route", route.gateway, route.route)

@@ -54,11 +54,11 @@ class Services(TaskSets):
         key, by = (cluster.account, cluster.region, cluster.name, name), context.principal_arn
         fresh = rules.fresh(key, given, deployments, by, tags.read(request.tags), now)
         await self._require_groups(cluster, given.get("networkConfiguration"))
-        fresh = self._connected(context, cluster, fresh)
 
         def change(old: Service | None) -> Service:
             if old is None or old.status == "INACTIVE":
-                return fresh
+                # Which gateways there are is looked at here: one may have gone since the request came.
+                return self._connected(context, cluster, fresh)
             if old.status == "DRAINING":
                 raise AwsError("InvalidParameterException", "Unable to Start a service that is still Draining.")
             token = request.client_token
@@ -70,13 +70,19 @@ class Services(TaskSets):
         return ecs.CreateServiceResponse(service=self._service_shape(service or fresh, with_tags=True))
 
     def _connected(self, context: RequestContext, cluster: Cluster, fresh: Service) -> Service:
-        """A new service with its route, if it asks to be behind a gateway."""
+        """A new service with its routes, if it asks to be behind a gateway."""
         if gateways.connector_of(fresh.request) is None:
             return fresh
         definition = self._definition(context, fresh.deployments[0].task_definition)
         assert definition is not None
-        gateway = gateways.of_cluster(self.world.gateways.records(cluster.account, cluster.region), cluster)
-        return gateways.connected(fresh, gateway, self._ingress(), definition.definition, names.new_id())
+        return gateways.connected(fresh, self._around(cluster), definition.definition)
+
+    def _around(self, cluster: Cluster) -> gateways.Around:
+        where = (cluster.account, cluster.region)
+        services = self.world.services.records(*where)
+        found = gateways.of_cluster(self.world.gateways.records(*where), cluster)
+        full = [gateway.name for gateway in found if gateways.is_full(gateway, services)]
+        return gateways.Around(found, self._ingress(), names.new_id, full)
 
     def _first(
         self,
@@ -148,15 +154,16 @@ class Services(TaskSets):
                 scheduling = old.request.get("schedulingStrategy", "REPLICA")
                 rules.check({"schedulingStrategy": scheduling, "deploymentConfiguration": configuration})
             alarmed = self.world.alarmed(context.account, context.region, {**old.request, **merged})
-            force = bool(request.force_new_deployment)
+            force = bool(request.force_new_deployment) or gateways.rolls(old, changes)
             new = rules.updated(old, merged, reference, force, deployment_id, now, alarmed=alarmed)
             used = definition or self._definition(context, new.deployments[0].task_definition)
             if used is not None:
                 _check_fit(used, new.request, known)
             if new.express is not None and used is not None:
                 new = express.followed(new, express.port_of(used.definition), None, now)
-            if new.connector is not None and used is not None:
-                new = gateways.followed(new, used.definition, self._ingress().most_tasks)
+            if gateways.connector_of(new.request) is not None and used is not None:
+                asked = bool(changes.get("gatewayConnectors"))
+                new = gateways.followed(new, self._around(cluster), used.definition, asked=asked)
             return new
 
         key = (cluster.account, cluster.region, cluster.name, names.service_name(request.service))

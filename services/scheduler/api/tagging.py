@@ -24,6 +24,7 @@ from contracts.records.scheduler import (
 )
 from services.scheduler.api.base import EcsBase
 from services.scheduler.decisions import tags
+from services.scheduler.decisions.gateways import routed
 from services.scheduler.decisions.names import DAEMON, family_and_revision, split_arn
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -52,11 +53,24 @@ class Tagging(EcsBase):
         self, context: RequestContext, request: ecs.ListTagsForResourceRequest
     ) -> ecs.ListTagsForResourceResponse:
         """The tags."""
+        if split_arn(request.resource_arn)[0] == "gateway-route":
+            return ecs.ListTagsForResourceResponse(tags=tags.write(self._of_route(context, request.resource_arn)))
         kind, key, set_id = self._resource(context, request.resource_arn)
         record = self.world.store.table(kind).record(*key)
         if set_id:
             record = _set(record, set_id)
         return ecs.ListTagsForResourceResponse(tags=tags.write(record.tags))
+
+    def _of_route(self, context: RequestContext, arn: str) -> dict[str, str]:
+        """The tags of a gateway's route: the gateway's own, if they are propagated, and none of its own."""
+        self.world.require_connection()
+        where, path = (context.account, context.region), split_arn(arn)[1]
+        gateway = self.world.gateways.record(*where, path[0])
+        services = routed(self.world.services.records(*where), path[0])
+        there = [[r.gateway, r.route] for s in services for r in s.connector.routes]  # type: ignore[union-attr]
+        if gateway is None or list(path) not in there:
+            raise AwsError(*_MISSING)
+        return gateway.tags if gateway.propagate_tags == "GATEWAY" else {}
 
     async def _change(
         self, context: RequestContext, arn: str, change: Callable[[dict[str, str]], dict[str, str]]

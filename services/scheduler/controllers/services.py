@@ -21,6 +21,7 @@ from contracts.records.identity import MANAGED_NODE
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.scheduler import (
     CONTAINER_INSTANCE,
+    GATEWAY,
     SERVICE,
     SPOT_RECLAIM,
     TASK,
@@ -30,7 +31,7 @@ from contracts.records.scheduler import (
     TaskSet,
 )
 from services.scheduler.adapters import World
-from services.scheduler.decisions import daemons, life, messages, names, shifting, spot, task_sets
+from services.scheduler.decisions import daemons, gateways, life, messages, names, shifting, spot, task_sets
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import Capacity, of_launch_type, of_strategy
 from services.scheduler.decisions.expressions import read
@@ -94,6 +95,10 @@ class ServiceController:
             self._node_changed(change.new.record.node)
         elif change.kind is CONTAINER_INSTANCE:
             self._node_changed(change.key[3])
+        elif change.kind is GATEWAY and change.new is None:
+            for service in self._world.services.records(*change.key[:2]):
+                if service.connector is not None and service.status != "INACTIVE":
+                    self.mark(SERVICE.key_of(service), trace)
         elif change.kind is METRIC_ALARM:
             for service in self._world.services.records(*change.key[:2]):
                 if change.key[2] in watched(service):
@@ -365,7 +370,7 @@ class ServiceController:
             network_configuration=deployment.network_configuration,
             enable_execute_command=bool(request.get("enableExecuteCommand")),
             tags={**propagated, **managed} if request.get("enableECSManagedTags") else dict(propagated),
-            drain_s=service.front.drain_s if service.front is not None else 0.0,
+            drain_s=service.front.drain_s if service.front and deployment.id in service.fronted else 0.0,
         )
 
     async def _write(self, key: Key, decided: Service, plan: Plan, told: list[str]) -> None:
@@ -389,10 +394,19 @@ class ServiceController:
                 task_sets=old.task_sets if plan.task_sets is None else plan.task_sets,
                 desired_count=old.desired_count if plan.desired is None else plan.desired,
             )
-            new = recorded(new, now)
+            new = recorded(self._released(new), now)
             return old if new == old else new
 
         await self._world.store.update(SERVICE, key, change, _event(decided, plan))
+
+    def _released(self, service: Service) -> Service:
+        """The service, off the gateways that nothing of it is behind any more."""
+        if service.connector is None:
+            return service
+        tasks = self._world.tasks_of(*SERVICE.key_of(service))
+        living = {task.deployment for task, status in tasks if not life.over(task, status)}
+        known = self._world.gateways.records(service.account, service.region)
+        return gateways.released(service, living, {gateway.name: gateway for gateway in known})
 
 
 def _service_event(text: str, now: float) -> ServiceEvent:

@@ -15,7 +15,15 @@ from msgspec.structs import replace
 
 from contracts.records.agent import Node
 from contracts.records.app_runner_gateway import Ingress
-from contracts.records.scheduler import Connector, Express, ExpressRevision, ExpressScaling, Service, TaskDefinition
+from contracts.records.scheduler import (
+    Connector,
+    Express,
+    ExpressRevision,
+    ExpressScaling,
+    Route,
+    Service,
+    TaskDefinition,
+)
 from services.scheduler.decisions import services
 from services.scheduler.decisions.requests import invalid
 from services.shared.errors import AwsError
@@ -154,7 +162,7 @@ def host(account: str, region: str, cluster: str, name: str, domain: str) -> str
     return f"{told}-{_digest(account, region, cluster, name, digits=8)}.ecs.{region}.{domain}"
 
 
-def endpoint(front: Express | Connector, ingress: Ingress | None) -> str:
+def endpoint(front: Express | Connector | Route, ingress: Ingress | None) -> str:
     """Where requests are answered: the host, with the port unless that is HTTPS' own."""
     port = ingress.port if ingress is not None else 443
     return front.host if port == 443 else f"{front.host}:{port}"

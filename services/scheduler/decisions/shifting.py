@@ -128,7 +128,7 @@ def _waits_until(
             ready = not strays and kept[primary.id].up and all(kept[one].gone for one in others)
         case "PRODUCTION_TRAFFIC_SHIFT" if not stage.rolls_back and (primary.weight or 0.0) < 100.0:
             return stage.since + stages.step_bake_s(configuration, stage.strategy)
-        case "TEST_TRAFFIC_SHIFT" if stage.rolls_back:
+        case "TEST_TRAFFIC_SHIFT" if stage.rolls_back or service.connector is not None:
             return stage.since + stages.SHIFT_GRACE_S
         case "BAKE_TIME" if source is not None:
             bake = 60.0 * (configuration.get("bakeTimeInMinutes") or 0)

@@ -1,12 +1,13 @@
 """Which tasks of an Express service are in the balance, how much they get, and what is told of them."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from contracts.records.agent import NetworkInterface
-from contracts.records.scheduler import ExpressRevision
+from contracts.records.scheduler import Connector, DeploymentStage, ExpressRevision, Gateway
 from services.app_runner_gateway.decisions.express import (
     Placed,
     Replica,
@@ -17,7 +18,8 @@ from services.app_runner_gateway.decisions.express import (
     weights,
     why_ill,
 )
-from services.app_runner_gateway.decisions.proxy import EXPRESS, OWN, WEIGHTED, Frame, Server, render
+from services.app_runner_gateway.decisions.proxy import EXPRESS, OWN, TEST, WEIGHTED, Frame, Server, render
+from services.app_runner_gateway.decisions.trial import Trial, trial_of
 from tests.builders import ecs
 
 SERVICE = ecs.service(2, ecs.deployment("d1"))
@@ -72,6 +74,54 @@ def test_of_a_service_that_is_deleted_nobody_stays():
     plan = decide(deleted, [stopping("a", "ready"), stopping("b", "drain", idle=True)], NOW)
     assert (plan.answers, dict(plan.balance)) == (False, {"a": Placed("drain")})
     assert plan.targets == {"b": "drained"}
+
+
+def behind(*deployments, fronted=("d1",)):
+    revisions = [ExpressRevision(deployment=one, port=80, health_check_path="/", created_at=1.0) for one in fronted]
+    route = Connector(gateway="front", route="r1", host="web.localhost", revisions=revisions, drain_s=30.0)
+    return replace(ecs.service(2, *deployments), connector=route)
+
+
+def test_of_a_service_that_leaves_its_gateway_nobody_is_held():
+    leaving = behind(ecs.deployment("d2"), ecs.deployment("d1", status="ACTIVE"))
+    last = stopping("a", "ready")
+    assert planned(last, service=leaving)[0] == {"a": "drain"}
+    assert planned(last, service=behind(ecs.deployment("d1")))[0] == {"a": "ready"}
+
+
+def on_its_way(stage="POST_TEST_TRAFFIC_SHIFT", test_weight=100.0, rolls_back=False):
+    at = DeploymentStage(name=stage, since=1.0, strategy="BLUE_GREEN", rolls_back=rolls_back)
+    green = ecs.deployment("d2", stage=at, weight=0.0, test_weight=test_weight)
+    return behind(green, ecs.deployment("d1", status="ACTIVE", weight=100.0), fronted=("d1", "d2"))
+
+
+def gateway(name="front", *values):
+    rules = {"testTrafficRules": {"header": {"name": "X-Test", "values": list(values)}}} if values else {}
+    return Gateway(
+        account=ecs.ACCOUNT, region=ecs.REGION, name=name, created_at=1.0, updated_at=1.0, infrastructure_role="r",
+        configuration=rules,
+    )  # fmt: skip
+
+
+def test_requests_with_the_gateways_header_go_to_the_deployment_on_its_way():
+    of = {"front": gateway("front", "a", "b")}
+    lines = ("/TEST/x-test/a/web.localhost", "/TEST/x-test/b/web.localhost")
+    assert trial_of(on_its_way(), of) == Trial("d2", lines, ("x-test",))
+
+
+@pytest.mark.parametrize(
+    ("service", "gateways"),
+    [
+        (on_its_way(), {}),
+        (on_its_way(), {"front": gateway()}),
+        (on_its_way("SCALE_UP", 0.0), {"front": gateway("front", "a")}),
+        (on_its_way(rolls_back=True), {"front": gateway("front", "a")}),
+        (behind(ecs.deployment("d1", test_weight=0.0)), {"front": gateway("front", "a")}),
+        (SERVICE, {"front": gateway("front", "a")}),
+    ],
+)
+def test_otherwise_there_is_no_test_traffic(service, gateways):
+    assert trial_of(service, gateways) == Trial()
 
 
 def test_what_is_gone_is_forgotten_and_what_is_ill_is_told():
@@ -147,6 +197,10 @@ def test_backends_for_express_services_are_there_once_one_is_wanted():
     grown = frame.grown(EXPRESS)
     assert [grown.count(kind) for kind in (OWN, EXPRESS, WEIGHTED)] == [1, 8, 4]
     assert frame.widened(grown) == grown and grown.widened(frame) == grown
+    tried = msgspec.structs.replace(frame.grown(TEST), headers=("x-test",))
+    assert (tried.count(TEST), tried.grown(TEST).count(TEST), frame.widened(tried)) == (2, 4, tried)
+    found = "var(txn.test0),map(hosts.map)"
+    assert f"  use_backend %[{found}] if {{ {found} -m found }}" in render(tried, {}).splitlines()
     text = render(grown, {"w0": {0: Server("10.0.0.5", 8080, 7, weight=13)}})
     of = lambda name: text.partition(f"backend {name}\n")[2].partition("backend ")[0]  # noqa: E731
     own, shared, weighed = of("b0"), of("x0"), of("w0")
@@ -167,10 +221,13 @@ def test_a_task_is_checked_and_waited_for_as_its_revision_says():
     plain = ExpressRevision(deployment="d1", port=80, health_check_path="/ping", created_at=1.0)
     own = replace(plain, check_port=81, interval_s=30.0, timeout_s=5.0, healthy=3, unhealthy=2, good_to=299)
     check = check_of(own)
-    assert (check.protocol, check.path, check.codes) == ("HTTP", "/ping", (200, 299))
+    assert (check.protocol, check.path, check.codes) == ("HTTP", "/ping", ((200, 299),))
     assert (check.interval, check.timeout, check.healthy, check.unhealthy) == (30.0, 5.0, 3, 2)
     assert why_ill(plain) == "GET /ping on port 80 is not answered with 200"
     assert why_ill(own) == "GET /ping on port 81 is not answered with 200 to 299"
+    secured = replace(plain, check_protocol="HTTPS", also_good=[[204, 204], [300, 301]])
+    assert check_of(secured).codes == ((200, 200), (204, 204), (300, 301))
+    assert why_ill(secured) == "GET /ping on port 80 over HTTPS is not answered with 200, 204, 300 to 301"
     assert (patience(SERVICE, plain, 60.0), patience(SERVICE, own, 60.0)) == (60.0, 120.0)
     slow = replace(SERVICE, request={**SERVICE.request, "healthCheckGracePeriodSeconds": 300})
     assert patience(slow, plain, 60.0) == 300.0

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from contracts.records.app_runner_gateway import Ingress
 from contracts.records.scheduler import Association, Cluster, Gateway
-from services.scheduler.decisions import gateways, rollback, services
+from services.scheduler.decisions import gateways, rollback, rollouts, services
 from services.shared.errors import AwsError
 from tests.builders import ecs
 
@@ -23,8 +23,27 @@ def wanting(count=1, **connector):
     return replace(made, request={**made.request, "gatewayConnectors": [{"portName": "http", **connector}]})
 
 
-def connected(service, gateway=GATEWAY, definition=DEFINITION):
-    return gateways.connected(service, gateway, INGRESS, definition, "r1")
+BACK = replace(GATEWAY, name="back", created_at=2.0)
+
+
+def around(*of, full=()):
+    ids = iter(("r1", "r2", "r3"))
+    return gateways.Around(of, INGRESS, lambda: next(ids), full)
+
+
+def connected(service, *of, definition=DEFINITION):
+    return gateways.connected(service, around(*(of or (GATEWAY,))), definition)
+
+
+def updated(service, changes, deployment="d2", definition=DEFINITION, of=(GATEWAY,), now=2.0):
+    """UpdateService, as the operation does it."""
+    merged = gateways.check_change(service, changes)
+    new = services.updated(service, merged, None, gateways.rolls(service, changes), deployment, now)
+    return gateways.followed(new, around(*of), definition, asked=bool(changes.get("gatewayConnectors")))
+
+
+def routes(service):
+    return [(r.gateway, r.route) for r in service.connector.routes]
 
 
 def refusal(call, *given):
@@ -51,7 +70,11 @@ def test_a_configuration_is_filled_in_and_changed_member_by_member():
         ({"webACLArn": "a"}, "UnsupportedFeatureException", "webACLArn"),
         ({"accessLogs": {}}, "UnsupportedFeatureException", "accessLogs"),
         ({"httpDesync": "monitor"}, "UnsupportedFeatureException", "httpDesync"),
-        ({"testTrafficRules": {}}, "UnsupportedFeatureException", "testTrafficRules"),
+        ({"testTrafficRules": {}}, "InvalidParameterException", "name"),
+        ({"testTrafficRules": {"header": {"name": "x test", "values": ["1"]}}}, "InvalidParameterException", "name"),
+        ({"testTrafficRules": {"header": {"name": "x", "values": []}}}, "InvalidParameterException", "values"),
+        ({"testTrafficRules": {"header": {"name": "x", "values": ["a b"]}}}, "InvalidParameterException", "values"),
+        ({"testTrafficRules": {"header": {"name": "x", "values": ["a*"]}}}, "InvalidParameterException", "values"),
     ],
 )
 def test_a_configuration_that_is_refused(shared, code, named):
@@ -71,9 +94,9 @@ def test_a_configuration_that_is_refused(shared, code, named):
         ({"healthCheck": {"healthCheckTimeoutSeconds": 6}}, "InvalidParameterException", "healthCheckTimeoutSeconds"),
         ({"healthCheck": {"healthyThresholdCount": 1}}, "InvalidParameterException", "healthyThresholdCount"),
         ({"healthCheck": {"unhealthyThresholdCount": 11}}, "InvalidParameterException", "unhealthyThresholdCount"),
-        ({"healthCheck": {"healthCheckProtocol": "HTTPS"}}, "UnsupportedFeatureException", "healthCheckProtocol"),
         ({"healthCheck": {"matcher": {"grpcCode": "0"}}}, "UnsupportedFeatureException", "grpcCode"),
-        ({"healthCheck": {"matcher": {"httpCode": "200,204"}}}, "UnsupportedFeatureException", "httpCode"),
+        ({"healthCheck": {"matcher": {"httpCode": "200,"}}}, "InvalidParameterException", "httpCode"),
+        ({"healthCheck": {"matcher": {"httpCode": "200,500-502"}}}, "InvalidParameterException", "httpCode"),
         ({"healthCheck": {"matcher": {"httpCode": "300-200"}}}, "InvalidParameterException", "httpCode"),
         ({"healthCheck": {"matcher": {"httpCode": "ok"}}}, "InvalidParameterException", "httpCode"),
     ],
@@ -90,10 +113,29 @@ def test_daemons_and_task_sets_are_not_behind_a_gateway():
 
 
 def test_a_service_without_a_gateway_for_its_cluster_or_with_another_network_is_refused():
-    assert "no gateway" in refusal(connected, wanting(), None)[1]
-    assert "awsvpc" in refusal(connected, wanting(), GATEWAY, {**DEFINITION, "networkMode": "bridge"})[1]
+    nowhere, bridged = around(), {**DEFINITION, "networkMode": "bridge"}
+    assert "no gateway" in refusal(gateways.connected, wanting(), nowhere, DEFINITION)[1]
+    assert "awsvpc" in refusal(gateways.connected, wanting(), around(GATEWAY), bridged)[1]
     assert "at most 32" in refusal(connected, wanting(33))[1]
-    assert connected(ecs.service(1, ecs.deployment("d1")), None).connector is None
+    assert gateways.connected(ecs.service(1, ecs.deployment("d1")), nowhere, DEFINITION).connector is None
+
+
+def test_a_service_has_a_route_at_each_gateway_that_has_room_for_it():
+    new = connected(wanting(), GATEWAY, BACK)
+    assert routes(new) == [("front", "r1"), ("back", "r2")]
+    assert len({*new.connector.hosts}) == 2
+    assert gateways.routed([new], "front") == gateways.routed([new], "back") == [new]
+    told = refusal(gateways.connected, wanting(), around(GATEWAY, full=["front"]), DEFINITION)
+    assert told[0] == "InvalidParameterException" and "maxAlbCount" in told[1]
+    assert updated(new, {"desiredCount": 2}).connector == new.connector
+
+
+def test_a_gateway_has_as_much_room_as_its_load_balancers_would_have():
+    one = replace(GATEWAY, configuration={"maxAlbCount": 1})
+    services = [connected(replace(wanting(), name=f"web{n}")) for n in range(100)]
+    assert [gateways.is_full(one, services[:99]), gateways.is_full(one, services)] == [False, True]
+    assert not gateways.is_full(GATEWAY, services)
+    assert [gateways.alb_count(n) for n in (0, 1, 100, 101)] == [0, 1, 1, 2]
 
 
 def test_the_route_of_a_service_is_its_own_and_as_its_connector_says():
@@ -116,46 +158,108 @@ def test_the_route_of_a_service_is_its_own_and_as_its_connector_says():
         "/up",
     )
     assert (revision.interval_s, revision.good_from, revision.good_to) == (9.0, 200, 299)
+    assert (revision.check_protocol, revision.also_good) == ("HTTP", [])
+    several = {"healthCheckProtocol": "HTTPS", "matcher": {"httpCode": "200,204,300-301"}}
+    (secured,) = connected(wanting(healthCheck=several)).connector.revisions
+    assert (secured.check_protocol, secured.good_from, secured.good_to) == ("HTTPS", 200, 200)
+    assert secured.also_good == [[204, 204], [300, 301]]
     plain = connected(wanting()).connector
     assert (plain.drain_s, plain.revisions[0].health_check_path) == (300.0, "/")
-    other = connected(wanting(), replace(GATEWAY, name="back")).connector
+    other = connected(wanting(), BACK).connector
     assert len({route.host, other.host}) == 2 and plain.host == route.host
 
 
-def test_an_update_may_change_a_connector_and_not_add_or_remove_one():
+CONNECTOR = {"gatewayConnectors": [{"portName": "http"}]}
+OTHER = {"gatewayConnectors": [{"portName": "http", "healthCheck": {"healthCheckPath": "/up"}}]}
+NONE = {"gatewayConnectors": []}
+
+
+def test_no_connectors_where_there_were_none_are_no_change():
     plain, behind = ecs.service(1, ecs.deployment("d1")), connected(wanting())
-    assert gateways.check_change(plain, {"gatewayConnectors": [], "desiredCount": 2}) == {"desiredCount": 2}
-    assert gateways.check_change(behind, {"desiredCount": 2}) == {"desiredCount": 2}
-    for service, given in ((plain, [{"portName": "http"}]), (behind, [])):
-        told = refusal(gateways.check_change, service, {"gatewayConnectors": given})
-        assert told[0] == "UnsupportedFeatureException"
-    changes = {"gatewayConnectors": [{"portName": "http", "healthCheck": {"healthCheckPath": "/up"}}]}
-    assert gateways.check_change(behind, changes) == changes
+    assert gateways.check_change(plain, {**NONE, "desiredCount": 2}) == {"desiredCount": 2}
+    assert not gateways.rolls(plain, NONE)
+    assert gateways.check_change(behind, NONE) == NONE
+    external = replace(plain, request={**plain.request, "deploymentController": {"type": "EXTERNAL"}})
+    assert refusal(gateways.check_change, external, CONNECTOR)[0] == "UnsupportedFeatureException"
+
+
+def test_a_service_comes_to_a_gateway_with_a_new_deployment_whose_tasks_alone_are_behind_it():
+    new = updated(ecs.service(1, ecs.deployment("d1")), CONNECTOR)
+    assert ([d.id for d in new.deployments], new.fronted, gateways.is_leaving(new)) == (["d2", "d1"], {"d2"}, False)
+    assert routes(new) == [("front", "r1")]
+    assert "no gateway" in refusal(updated, ecs.service(1), CONNECTOR, "d2", DEFINITION, ())[1]
+
+
+def test_a_service_leaves_with_a_new_deployment_and_its_routes_go_with_the_last_task_behind_them():
+    behind = connected(wanting())
+    left = updated(behind, NONE)
+    assert ([d.id for d in left.deployments], left.fronted, gateways.is_leaving(left)) == (["d2", "d1"], {"d1"}, True)
+    here = {"front": GATEWAY}
+    assert gateways.released(left, {"d1", "d2"}, here) is left
+    alone = replace(left, deployments=left.deployments[:1])
+    assert gateways.released(alone, {"d1", "d2"}, here) is alone, "the last task is drained through the gateway"
+    assert gateways.released(alone, {"d2"}, here).connector is None
+    draining = replace(alone, status="DRAINING")
+    assert gateways.released(draining, set(), here) is draining
+
+
+def test_a_service_keeps_no_route_at_a_gateway_that_is_gone_though_another_has_its_name():
+    both = connected(wanting(), GATEWAY, BACK)
+    assert routes(gateways.released(both, {"d1"}, {"back": BACK})) == [("back", "r2")]
+    anew = replace(GATEWAY, created_at=9.0)
+    assert routes(gateways.released(both, {"d1"}, {"front": anew, "back": BACK})) == [("back", "r2")]
+    assert gateways.released(both, {"d1"}, {}).connector is None
+    of_before = replace(both, connector=replace(both.connector, gateway_since=0.0))
+    assert gateways.released(of_before, {"d1"}, {"front": GATEWAY, "back": BACK}) is of_before
+
+
+def test_a_service_follows_the_gateways_of_its_cluster_with_its_next_deployment_or_when_it_is_asked_to():
+    behind = connected(wanting())
+    assert routes(updated(behind, CONNECTOR, of=(GATEWAY, BACK))) == [("front", "r1"), ("back", "r1")]
+    assert updated(behind, {"desiredCount": 2}, of=(BACK,)).connector == behind.connector
+    moved = updated(behind, OTHER, of=(BACK,))
+    assert (routes(moved), moved.fronted) == ([("back", "r1")], {"d1", "d2"})
+    forced = services.updated(behind, {}, None, True, "d2", 2.0)
+    assert routes(gateways.followed(forced, around(BACK), DEFINITION, asked=False)) == [("back", "r1")]
+    kept = gateways.followed(forced, around(), DEFINITION, asked=False)
+    assert (routes(kept), kept.fronted) == ([("front", "r1")], {"d1", "d2"}), "it is not cut off by an update"
 
 
 def test_a_changed_connector_is_a_new_deployment_with_its_own_checks():
     behind = connected(wanting())
-    changes = {"gatewayConnectors": [{"portName": "http", "healthCheck": {"healthCheckPath": "/up"}}]}
-    new = services.updated(behind, changes, None, False, "d2", 2.0)
-    new = gateways.followed(new, DEFINITION, 32)
+    new = updated(behind, OTHER)
     assert [d.id for d in new.deployments] == ["d2", "d1"]
     assert [(r.deployment, r.health_check_path) for r in new.connector.revisions] == [("d2", "/up"), ("d1", "/")]
     assert new.connector.host == behind.connector.host
-    assert gateways.followed(new, DEFINITION, 32) is new
+    assert gateways.followed(new, around(GATEWAY), DEFINITION, asked=False) is new
+
+
+def back_from(service):
+    first, second = service.deployments
+    service = replace(service, deployments=[first, replace(second, rollout_state="COMPLETED")])
+    back, _ = rollback.given_up(service, rollback.Failure("", "", ""), 3.0)
+    return rollouts.recorded(replace(service, deployments=back), 3.0)
 
 
 def test_after_a_roll_back_the_checks_are_those_of_before_whatever_else_is_changed():
-    behind = connected(wanting())
     ports = [*PORTS, {"containerPort": 81, "name": "admin"}]
     definition = {**DEFINITION, "containerDefinitions": [{"name": "web", "portMappings": ports}]}
     changes = {"gatewayConnectors": [{"portName": "admin", "healthCheck": {"healthCheckPath": "/up"}}]}
-    new = gateways.followed(services.updated(behind, changes, None, False, "d2", 2.0), definition, 32)
+    new = updated(connected(wanting()), changes, definition=definition)
     assert gateways.port_name(new) == "admin"
-    back = rollback.rolled_back(new, new.deployments[0], new.deployments[1], "", 3.0)
-    back = services.updated(replace(new, deployments=back), {"desiredCount": 2}, None, False, "d3", 4.0)
-    back = gateways.followed(back, definition, 32)
+    back = updated(back_from(new), {"desiredCount": 2}, "d3", definition)
     assert gateways.port_name(back) == "http"
     assert {r.deployment: r.health_check_path for r in back.connector.revisions} == {"d1": "/", "d2": "/up"}
+
+
+def test_what_is_rolled_back_comes_to_a_gateway_or_leaves_it_again():
+    came = back_from(updated(ecs.service(1, ecs.deployment("d1")), CONNECTOR))
+    assert gateways.is_leaving(came) and gateways.is_leaving(updated(came, {"desiredCount": 2}, "d3"))
+    again = updated(came, CONNECTOR, "d3")
+    assert (again.deployments[0].id, gateways.is_leaving(again)) == ("d3", False)
+    stayed = back_from(updated(connected(wanting()), NONE))
+    assert not gateways.is_leaving(stayed)
+    assert gateways.is_leaving(updated(stayed, NONE, "d3"))
 
 
 def test_an_association_that_ends_lasts_as_long_as_a_route_and_the_cluster_do():
@@ -171,6 +275,6 @@ def test_an_association_that_ends_lasts_as_long_as_a_route_and_the_cluster_do():
     assert gateways.associated(active, MAIN, gateways.ACTIVE) is active
     for other in (replace(MAIN, created_at=6.0), replace(MAIN, status="INACTIVE")):
         assert gateways.associations(active, {"main": other}, [route]) == {}
-        assert gateways.of_cluster([active], other) is None
-    assert gateways.of_cluster([leaving, active], MAIN) is active
+        assert gateways.of_cluster([active], other) == []
+    assert gateways.of_cluster([leaving, active], MAIN) == [active]
     assert active.clusters == {"main": Association(status="ACTIVE", cluster_since=5.0)}
