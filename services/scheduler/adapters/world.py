@@ -465,6 +465,10 @@ class World:
         """The alarms that fail the service's deployment."""
         return rollback.triggered(service, self.alarms(service.account, service.region, rollback.watched(service)))
 
+    def watch_s(self, service: Service) -> float:
+        """How long the alarms of a service's deployment are watched at least (rollback.watch_s)."""
+        return rollback.watch_s(self._alarms(service.account, service.region, rollback.watched(service)))
+
     def alarmed(self, account: str, region: str, request: Mapping[str, Any]) -> bool:
         """Whether one of the alarms that a service (wire form) is to be watched by is on."""
         return any(a.state == "ALARM" for a in self.alarms(account, region, rollback.alarm_names(request)))

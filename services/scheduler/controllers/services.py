@@ -216,13 +216,13 @@ class ServiceController:
         if is_external(service):
             return task_sets.decide(service, members, now, world.backoff)
         if is_daemon(service):
-            return daemons.decide(
-                service, members, self._daemon_nodes(service), now, world.backoff, world.triggered(service)
-            )
+            nodes = self._daemon_nodes(service)
+            watched = (world.triggered(service), world.watch_s(service))
+            return daemons.decide(service, members, nodes, now, world.backoff, *watched)
         alarms = world.triggered(service)
         if service.deployments and goes_by_stages(service.deployments[0]):
             return shifting.decide(service, members, now, world.backoff, alarms)
-        plan = decide(service, members, now, world.backoff, alarms)
+        plan = decide(service, members, now, world.backoff, alarms, world.watch_s(service))
         if not rebalances(service) or not plan.steady or plan.stops or plan.starts:
             return plan
         task_plan = self._next_plan(service, plan)

@@ -13,7 +13,7 @@ from contracts.records.scheduler import Service
 from services.scheduler.decisions import backoff, messages, rollback
 from services.scheduler.decisions.backoff import BackoffRules, Member
 from services.scheduler.decisions.life import UNHEALTHY_REASON
-from services.scheduler.decisions.rollout import Plan, Stop, bounds, drain, once, protected
+from services.scheduler.decisions.rollout import Plan, Stop, bake_s, bounds, drain, once, protected
 
 
 def decide(
@@ -23,9 +23,10 @@ def decide(
     now: float,
     rules: BackoffRules,
     alarms: tuple[str, ...] = (),
+    watch_s: float = 0.0,
 ) -> Plan:
     """The next step. `nodes` are those that are to have a task, whether they have the room or not; `alarms` went off
-    since its deployment began."""
+    since its deployment began; they are watched for `watch_s` seconds at least after a step."""
     if service.status != "ACTIVE":
         return drain(service, members)
     primary = service.deployments[0]
@@ -36,7 +37,7 @@ def decide(
     outdated = [m for m in alive if m.deployment != primary.id and m not in superfluous and m not in sick]
     stops = [Stop(m.id, UNHEALTHY_REASON) for m in sick]
     stops += [Stop(m.id, messages.scaling(m.deployment)) for m in superfluous if m not in sick]
-    baked_at = _baked_at(service, alive, now)
+    baked_at = _baked_at(service, alive, now, watch_s)
     if baked_at is None:
         stops += _make_way(service, alive, outdated, len(nodes), now)
     history = backoff.history([m for m in members if m.deployment == primary.id], now, rules)
@@ -78,16 +79,16 @@ def decide(
     )
 
 
-def _baked_at(service: Service, alive: Sequence[Member], now: float) -> float | None:
+def _baked_at(service: Service, alive: Sequence[Member], now: float, watch_s: float) -> float | None:
     """Until when what was started last is watched before the next tasks are replaced, and before the deployment is
     complete; None when it is not. What comes back from a deployment that has failed is not watched."""
     primary, *others = service.deployments
-    configuration = rollback.configuration_of(service)
-    watched = "drainPercent" in service.request or rollback.watched(service)
-    bake_s = 60.0 * (configuration.get("bakeTimeInMinutes") or 0) if watched else 0.0
+    seconds = bake_s(service, watch_s)
+    if "drainPercent" in service.request:  # a daemon's bake time passes without alarms, too
+        seconds = max(seconds, 60.0 * (rollback.configuration_of(service).get("bakeTimeInMinutes") or 0))
     started = [m.started_at for m in alive if m.deployment == primary.id and m.started_at is not None]
     over = primary.rollout_state != "IN_PROGRESS" or any(d.rollout_state == "FAILED" for d in others)
-    until = max(started, default=now - bake_s) + bake_s
+    until = max(started, default=now - seconds) + seconds
     return None if over or until <= now else until
 
 

@@ -64,6 +64,18 @@ def triggered(service: Service, alarms: Iterable[MetricAlarm]) -> tuple[str, ...
     )
 
 
+def watch_s(alarms: Iterable[MetricAlarm]) -> float:
+    """How long alarms are watched once a rolling deployment has replaced the last task, in seconds: until each has seen
+    as many periods as it judges by. ECS computes that time of the alarms' configuration, and does not say how."""
+    return max((_seconds(alarm.request) for alarm in alarms), default=0.0)
+
+
+def _seconds(request: Mapping[str, Any]) -> float:
+    stats = (query.get("MetricStat") or query for query in request.get("Metrics") or ())
+    periods = [request.get("Period") or 0, *(stat.get("Period") or 0 for stat in stats)]
+    return float(max(periods) * (request.get("EvaluationPeriods") or 1))
+
+
 def threshold(desired: int) -> int:
     """How many failures in a row break the circuit: half the desired count, at least 3, at most 200."""
     return min(max(math.ceil(desired * 0.5), 3), 200)

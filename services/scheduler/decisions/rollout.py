@@ -68,10 +68,15 @@ def limits_of(service: Service) -> tuple[int, int]:
 
 
 def decide(
-    service: Service, members: Sequence[Member], now: float, rules: BackoffRules, alarms: tuple[str, ...] = ()
+    service: Service,
+    members: Sequence[Member],
+    now: float,
+    rules: BackoffRules,
+    alarms: tuple[str, ...] = (),
+    watch_s: float = 0.0,
 ) -> Plan:
     """The next step of a REPLICA service whose tasks are replaced some at a time. `alarms` went off since its
-    deployment began."""
+    deployment began; they are watched for `watch_s` seconds at least when the last task is replaced."""
     if service.status != "ACTIVE":
         return drain(service, members)
     primary = service.deployments[0]
@@ -107,7 +112,7 @@ def decide(
         told += once(service, messages.stuck(service.name))
     if backoff.rounds(history, service.desired_count) >= rules.told_after:
         told += once(service, messages.inconsistent(service.name))
-    plan = _progress(service, [m for m in (*new, *old) if m.id not in gone], now)
+    plan = _progress(service, [m for m in (*new, *old) if m.id not in gone], now, watch_s)
     plan = replace(plan, deployments=_without_superseded(plan.deployments, members))
     return replace(
         plan,
@@ -259,7 +264,7 @@ def _make_way(
     return stops
 
 
-def _progress(service: Service, alive: list[Member], now: float) -> Plan:
+def _progress(service: Service, alive: list[Member], now: float, watch_s: float) -> Plan:
     """Whether the rollout is complete and the service steady."""
     primary = service.deployments[0]
     new = [m for m in alive if _stays(m, primary)]
@@ -268,7 +273,7 @@ def _progress(service: Service, alive: list[Member], now: float) -> Plan:
         return Plan(service.deployments, "ACTIVE", False)
     told: list[str] = []
     deployments = service.deployments
-    if primary.rollout_state == "IN_PROGRESS" and (watch := _bake_s(service)):
+    if primary.rollout_state == "IN_PROGRESS" and (watch := bake_s(service, watch_s)):
         since = primary.stage.since if primary.stage is not None else now
         if now < since + watch:
             baking = replace(primary, stage=DeploymentStage(name="BAKE_TIME", since=since, strategy="ROLLING"))
@@ -296,12 +301,12 @@ def _enough(service: Service, primary: Deployment, new: list[Member], alive: lis
     return sum(m.healthy for m in new) >= math.ceil(service.desired_count * early["healthyPercent"] / 100)
 
 
-def _bake_s(service: Service) -> float:
-    """How long alarms are watched after all tasks of a deployment are up and the old ones gone, in seconds. What comes
-    back from one that has failed is not watched."""
+def bake_s(service: Service, watch_s: float) -> float:
+    """How long alarms are watched after all tasks of a deployment are up and the old ones gone, in seconds: its
+    bake time, and at least `watch_s`. What comes back from one that has failed is not watched."""
     if not rollback.watched(service) or any(d.rollout_state == "FAILED" for d in service.deployments[1:]):
         return 0.0
-    return 60.0 * (rollback.configuration_of(service).get("bakeTimeInMinutes") or 0)
+    return max(watch_s, 60.0 * (rollback.configuration_of(service).get("bakeTimeInMinutes") or 0))
 
 
 def _without_superseded(deployments: list[Deployment], members: Sequence[Member]) -> list[Deployment]:

@@ -32,7 +32,6 @@ _OF_STRATEGY = {
     "lifecycleHooks": stages.SHIFTING,
 }
 _UNSUPPORTED = {
-    "loadBalancers": "load balancers",
     "volumeConfigurations": "volumes configured at launch",
     "vpcLatticeConfigurations": "VPC Lattice",
 }
@@ -44,6 +43,11 @@ def check(request: Mapping[str, Any], providers: Container[str] = FARGATE_PROVID
     for member, noun in _UNSUPPORTED.items():
         if request.get(member):
             raise _unsupported(f"{noun} ({member})")
+    if request.get("loadBalancers"):
+        ways = "give the service gatewayConnectors, or make an Express service of it"
+        raise AwsError(
+            "UnsupportedFeatureException", f"Roadstead does not support load balancers (loadBalancers) yet: {ways}."
+        )
     if (request.get("serviceConnectConfiguration") or {}).get("enabled"):
         raise _unsupported("Service Connect (serviceConnectConfiguration)")
     if request.get("schedulingStrategy") == "DAEMON":

@@ -103,6 +103,11 @@ def test_what_is_not_done_or_makes_no_sense_is_refused(request_, code):
     assert refusal.value.code == code
 
 
+def test_a_load_balancer_is_refused_with_what_there_is_instead():
+    with pytest.raises(AwsError, match=r"load balancers \(loadBalancers\).*gatewayConnectors"):
+        service_rules.check({"loadBalancers": [{"targetGroupArn": "arn", "containerName": "web", "containerPort": 80}]})
+
+
 def test_pages_follow_each_other_without_gaps_or_doubles():
     items = [f"i{n}" for n in range(5)]
     first, token = page(items, None, 2)

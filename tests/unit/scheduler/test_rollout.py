@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from contracts.records.monitor import MetricAlarm
 from services.scheduler.decisions.backoff import BackoffRules, Member
-from services.scheduler.decisions.rollback import threshold
+from services.scheduler.decisions.rollback import threshold, watch_s
 from services.scheduler.decisions.rollout import bounds, decide, limits_of, unbalanced
 from tests.builders.ecs import deployment, service
 
@@ -279,3 +281,33 @@ def test_zones_are_even_before_the_surplus_of_the_fullest_goes():
     assert decide(of, [*full, coming], 100.0, RULES).stops == ()
     there = member("e", zone="z2")
     assert [stop.task for stop in decide(of, [*full, there], 100.0, RULES).stops] == ["d"]
+
+
+WATCHED = {"alarms": {"enable": True, "rollback": True, "alarmNames": ["errors"]}}
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, 30.0), (1, 60.0)])
+def test_alarms_see_as_many_periods_as_they_judge_by_before_a_rolling_deployment_is_complete(minutes, seconds):
+    watched = service(1, deployment("d2"), configuration={**WATCHED, "bakeTimeInMinutes": minutes})
+    plan = decide(watched, [member("a", "d2")], 100.0, RULES, (), 30.0)
+    assert (plan.steady, plan.wake_at, plan.deployments[0].stage.name) == (False, 100.0 + seconds, "BAKE_TIME")
+    later = replace(watched, deployments=plan.deployments)
+    plan = decide(later, [member("a", "d2")], 100.0 + seconds, RULES, (), 30.0)
+    assert plan.deployments[0].rollout_state == "COMPLETED"
+    plain = service(1, deployment("d2"))
+    assert decide(plain, [member("a", "d2")], 100.0, RULES, (), 30.0).deployments[0].rollout_state == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds"),
+    [
+        ([], 0.0),
+        ([{}], 0.0),
+        ([{"Period": 60, "EvaluationPeriods": 3}, {"Period": 10, "EvaluationPeriods": 5}], 180.0),
+        ([{"Metrics": [{"Expression": "a/b"}, {"MetricStat": {"Period": 60}}], "EvaluationPeriods": 2}], 120.0),
+        ([{"Metrics": [{"Expression": "a/b", "Period": 30}]}], 30.0),
+    ],
+)
+def test_how_long_alarms_are_watched_is_told_by_their_periods(requests, seconds):
+    alarms = [MetricAlarm(account="a", region="r", name="n", request=each, configured_at=1.0) for each in requests]
+    assert watch_s(alarms) == seconds
