@@ -20,7 +20,6 @@ from services.app_runner_gateway.adapters.checks import Checks
 from services.app_runner_gateway.adapters.express import ExpressWorld
 from services.app_runner_gateway.adapters.haproxy import ProxyAway
 from services.app_runner_gateway.adapters.proxy import Proxy
-from services.app_runner_gateway.controllers.marked import Marked
 from services.app_runner_gateway.controllers.traffic import Traffic
 from services.app_runner_gateway.decisions.express import (
     UNHEALTHY,
@@ -39,6 +38,7 @@ from services.app_runner_gateway.decisions.plan import DRAIN
 from services.app_runner_gateway.decisions.proxy import EXPRESS, TEST, WEIGHTED, Seen, Server
 from services.app_runner_gateway.decisions.trial import trial_of
 from services.shared.errors import AwsError
+from services.shared.marked import AWAY, Marked
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class ExpressController(Marked):
         prepare: Callable[[str], Awaitable[None]],
         start_s: float,
     ) -> None:
-        super().__init__()
+        super().__init__(away=(*AWAY, ProxyAway))
         self._world, self._proxy, self._checks, self._traffic = world, proxy, checks, traffic
         self._prepare, self._start_s = prepare, start_s
         self._drained: dict[str, float] = {}

@@ -17,9 +17,9 @@ from contracts.records.app_runner_gateway import APP_SERVICE, AppService, Revisi
 from contracts.records.scheduler import Task
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, DeleteWorkload, PutWorkload
 from services.app_runner_gateway.adapters.checks import Checks
+from services.app_runner_gateway.adapters.haproxy import ProxyAway
 from services.app_runner_gateway.adapters.proxy import Proxy
 from services.app_runner_gateway.adapters.world import World
-from services.app_runner_gateway.controllers.marked import Marked
 from services.app_runner_gateway.controllers.traffic import Traffic
 from services.app_runner_gateway.decisions import names
 from services.app_runner_gateway.decisions.health import check_of
@@ -34,6 +34,7 @@ from services.app_runner_gateway.settings import AppRunnerGatewaySettings
 from services.shared import telemetry
 from services.shared.bus import CommandRefused
 from services.shared.errors import StateUnavailable
+from services.shared.marked import AWAY, Marked
 from services.shared.state import Change
 
 log = structlog.get_logger()
@@ -50,7 +51,7 @@ class ServicesController(Marked):
     def __init__(
         self, world: World, proxy: Proxy, checks: Checks, traffic: Traffic, settings: AppRunnerGatewaySettings
     ) -> None:
-        super().__init__()
+        super().__init__(away=(*AWAY, ProxyAway))
         self._world, self._proxy, self._checks, self._traffic = world, proxy, checks, traffic
         self._settings = settings
         self._drained: dict[str, float] = {}

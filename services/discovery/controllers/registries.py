@@ -20,23 +20,20 @@ from services.discovery.adapters.world import World
 from services.discovery.decisions.registries import Registration, owner_of, registry_ids, wanted
 from services.discovery.handlers import deregister, has, register
 from services.shared import telemetry
-from services.shared.errors import StateUnavailable
-from services.shared.state import Change, Conflict
+from services.shared.marked import Marked
+from services.shared.state import Change
 
 log = structlog.get_logger()
 
 RETRY_S = 0.2
 
 
-class RegistriesController:
+class RegistriesController(Marked):
     """`heard` is a listener of the world; `run` works until cancelled."""
 
     def __init__(self, world: World) -> None:
+        super().__init__(retry_s=RETRY_S)
         self._world = world
-        self._dirty: dict[Key, None] = {}
-        self._busy: set[Key] = set()
-        self._wake = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
 
     def heard(self, change: Change) -> None:
         """Mark what a change is about."""
@@ -58,57 +55,16 @@ class RegistriesController:
         services = self._world.ecs_services.records(*key[:2])
         return [SERVICE.key_of(s) for s in services if any(found == key[2] for found, _ in registry_ids(s))]
 
-    def mark(self, key: Key) -> None:
-        """Look at this ECS service soon."""
-        self._dirty[key] = None
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Look at every ECS service that has a registry or instances, then at those that are marked."""
-        for service in self._world.ecs_services.records():
-            if registry_ids(service):
-                self.mark(SERVICE.key_of(service))
-        for account, region, owner in self._world.owners():
-            _, cluster, name = owner.split("/", 2)
-            self.mark((account, region, cluster, name))
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                for key in [k for k in self._dirty if k not in self._busy]:
-                    del self._dirty[key]
-                    if self._concerns(key):
-                        self._begin(key)
-        finally:
-            for work in self._running:
-                work.cancel()
+    def all_keys(self) -> Iterable[Key]:
+        """Every ECS service that has a registry or instances."""
+        registered = [SERVICE.key_of(s) for s in self._world.ecs_services.records() if registry_ids(s)]
+        owners = ((account, region, *owner.split("/", 2)[1:]) for account, region, owner in self._world.owners())
+        return dict.fromkeys([*registered, *owners])
 
     def _concerns(self, key: Key) -> bool:
         """Most ECS services have no registry: they cost a look."""
         service = self._world.ecs_services.record(*key)
         return bool(registry_ids(service) or self._world.owned(*key[:2], owner_of(*key[2:])))
-
-    def _begin(self, key: Key) -> None:
-        self._busy.add(key)
-        work = asyncio.create_task(self._work(key))
-        self._running.add(work)
-        work.add_done_callback(self._running.discard)
-
-    async def _work(self, key: Key) -> None:
-        delay = 0.0
-        try:
-            await self._reconcile(key)
-        except (StateUnavailable, Conflict):
-            delay = RETRY_S
-        except Exception:
-            log.exception("registries.reconcile_failed", region=key[1], cluster=key[2], name=key[3])
-            delay = 10 * RETRY_S
-        if delay:
-            await asyncio.sleep(delay)  # NATS is away, or somebody else wrote: there is no event for "try again"
-            self._dirty[key] = None
-        self._busy.discard(key)
-        if key in self._dirty:
-            self._wake.set()
 
     async def _reconcile(self, key: Key) -> None:
         """One write for each instance that is not as it should be: first all that come in, then all that go, so that a
