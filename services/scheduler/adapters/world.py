@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 from nats.aio.msg import Msg
@@ -16,32 +15,21 @@ from nats.aio.subscription import Subscription
 
 from contracts.kinds import Key, unescape
 from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
-from contracts.records.app_runner_gateway import INGRESS, TARGET, Ingress, Target
-from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE, DiscoveryService, Namespace
 from contracts.records.identity import MANAGED_NODE, ManagedNode
-from contracts.records.monitor import METRIC_ALARM, MetricAlarm
 from contracts.records.scheduler import (
-    CAPACITY_PROVIDER,
-    CLUSTER,
     CONTAINER_INSTANCE,
-    GATEWAY,
-    KINDS,
     SERVICE,
     SPOT_RECLAIM,
     TASK,
     TASK_DEFINITION,
-    CapacityProvider,
     Cluster,
     ContainerInstance,
-    Gateway,
-    Service,
-    SpotReclaim,
     Task,
-    TaskDefinition,
 )
 from contracts.subjects import HEARTBEATS
 from services.scheduler.adapters.impaired import Impaired
-from services.scheduler.decisions import life, managed_daemons, membership, rollback
+from services.scheduler.adapters.records import Records
+from services.scheduler.decisions import life, managed_daemons, membership
 from services.scheduler.decisions.backoff import Member
 from services.scheduler.decisions.capacity import FARGATE_PROVIDERS
 from services.scheduler.decisions.names import container_instance_id, daemon_name
@@ -49,45 +37,25 @@ from services.scheduler.decisions.placement import Candidate, Holding, Ledger, c
 from services.scheduler.settings import SchedulerSettings
 from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.errors import StateUnavailable
-from services.shared.state import Change, Store, Table, View
+from services.shared.state import Change
 
 Joined = tuple[Task, TaskStatus | None]
 Counted = tuple[str, str | None]
 """A task's state and its launch type."""
 
 
-class World:
-    """Open it with `World.open`. `listen` to be told of every change, the agents' included, after it is taken in."""
+class World(Records):
+    """Open it with `World.open`."""
 
     def __init__(self, bus: Bus, clock: Clock, settings: SchedulerSettings) -> None:
-        self.bus = bus
+        super().__init__(bus)
         self.clock = clock
         self.settings = settings
         self.silence_s = settings.node_silence_s
         self.backoff = settings.backoff()
         self.ledger = Ledger()
-        self.store: Store
-        self.clusters: Table[Cluster]
-        self.definitions: Table[TaskDefinition]
-        self.tasks: Table[Task]
-        self.services: Table[Service]
-        self.providers: Table[CapacityProvider]
-        self.gateways: Table[Gateway]
-        self.instances: Table[ContainerInstance]
-        self.reclaims: Table[SpotReclaim]
-        self.nodes: Table[Node]
-        self.statuses: Table[TaskStatus]
-        self.namespaces: Table[Namespace]
-        self.discovery_services: Table[DiscoveryService]
-        self.targets: Table[Target]
         self.managed: dict[str, ManagedNode] = {}
         self.impaired = Impaired()
-        self._agents: View
-        self._monitor: View
-        self._managed: View
-        self._names: View
-        self._gateway: View
         self._heartbeats: Subscription | None = None
         self._heard: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, Candidate]] = {}
@@ -99,32 +67,13 @@ class World:
         self._latest: dict[Key, int] = {}
         self._counted_as: dict[Key, Counted] = {}
         self._counts: defaultdict[Key, Counter[Counted]] = defaultdict(Counter)
-        self._listeners: list[Callable[[Change], None]] = []
         self._early: list[Change] | None = []
 
     @classmethod
     async def open(cls, bus: Bus, clock: Clock, settings: SchedulerSettings) -> World:
         """Read all there is and follow. Raises StateUnavailable."""
         world = cls(bus, clock, settings)
-        world.store = await Store.open(bus, KINDS, listen=world._changed)
-        world._agents = await View.open(bus, NODE, TASK_STATUS, listen=world._changed)
-        world._monitor = await View.open(bus, METRIC_ALARM, listen=world._changed)
-        world._managed = await View.open(bus, MANAGED_NODE, listen=world._changed)
-        world._names = await View.open(bus, NAMESPACE, DISCOVERY_SERVICE)
-        world._gateway = await View.open(bus, INGRESS, TARGET, listen=world._changed)
-        world.clusters = world.store.table(CLUSTER)
-        world.definitions = world.store.table(TASK_DEFINITION)
-        world.tasks = world.store.table(TASK)
-        world.services = world.store.table(SERVICE)
-        world.providers = world.store.table(CAPACITY_PROVIDER)
-        world.gateways = world.store.table(GATEWAY)
-        world.instances = world.store.table(CONTAINER_INSTANCE)
-        world.reclaims = world.store.table(SPOT_RECLAIM)
-        world.nodes = world._agents.table(NODE)
-        world.statuses = world._agents.table(TASK_STATUS)
-        world.namespaces = world._names.table(NAMESPACE)
-        world.discovery_services = world._names.table(DISCOVERY_SERVICE)
-        world.targets = world._gateway.table(TARGET)
+        await world._follow()
         early, world._early = world._early or [], None
         for change in early:
             world._take_in(change)
@@ -138,21 +87,7 @@ class World:
         """Stop following."""
         if self._heartbeats is not None:
             await self._heartbeats.unsubscribe()
-        await self._names.close()
-        await self._agents.close()
-        await self._monitor.close()
-        await self._managed.close()
-        await self._gateway.close()
-        await self.store.close()
-
-    def listen(self, listener: Callable[[Change], None]) -> None:
-        """Be told of every change from now on; must not block."""
-        self._listeners.append(listener)
-
-    def require_connection(self) -> None:
-        """Raise StateUnavailable while NATS is away: what is in memory may be old."""
-        if not self.bus.connected.is_set():
-            raise StateUnavailable()
+        await super().close()
 
     # What changes
 
@@ -164,10 +99,6 @@ class World:
         self._tell(change)
         for node in self._judge(change):
             self._touch(node)
-
-    def _tell(self, change: Change) -> None:
-        for listener in self._listeners:
-            listener(change)
 
     def _touch(self, node: str) -> None:
         """A node is not what it was, although its record is."""
@@ -460,33 +391,6 @@ class World:
             behind = task.deployment in fronted
             members.append(life.behind_gateway(made, self.targets.record(*TASK.key_of(task))) if behind else made)
         return members
-
-    def triggered(self, service: Service) -> tuple[str, ...]:
-        """The alarms that fail the service's deployment."""
-        return rollback.triggered(service, self.alarms(service.account, service.region, rollback.watched(service)))
-
-    def watch_s(self, service: Service) -> float:
-        """How long the alarms of a service's deployment are watched at least (rollback.watch_s)."""
-        return rollback.watch_s(self._alarms(service.account, service.region, rollback.watched(service)))
-
-    def alarmed(self, account: str, region: str, request: Mapping[str, Any]) -> bool:
-        """Whether one of the alarms that a service (wire form) is to be watched by is on."""
-        return any(a.state == "ALARM" for a in self.alarms(account, region, rollback.alarm_names(request)))
-
-    def alarms(self, account: str, region: str, names: list[str]) -> list[MetricAlarm]:
-        """The alarms of these names, as far as there are any."""
-        table = self._monitor.table(METRIC_ALARM)
-        return [alarm for name in names if (alarm := table.record(account, region, name)) is not None]
-
-    @property
-    def ingress(self) -> Ingress | None:
-        """Where the gateway answers; None when it has never said so."""
-        return next(iter(self._gateway.table(INGRESS).records()), None)
-
-    def definition_of(self, task: Task) -> TaskDefinition | None:
-        """The task definition of a task."""
-        family, _, revision = task.task_definition.rpartition(":")
-        return self.definitions.record(task.account, task.region, family, revision)
 
     def latest_revision(self, account: str, region: str, family: str) -> int:
         """The highest revision ever given out, 0 for none."""
