@@ -28,7 +28,7 @@ def ecs(platform):
             family="shop", networkMode="awsvpc", requiresCompatibilities=["FARGATE"], cpu="256", memory="512",
             executionRoleArn=ROLE,
             containerDefinitions=[{
-                "name": "web", "image": f"{REPOSITORY}:{version}",
+                "name": "web", "image": f"{REPOSITORY}:{version}", "stopTimeout": 2,
                 "portMappings": [{"containerPort": 8080, "name": "http"}],
             }],
         )  # fmt: skip
