@@ -116,8 +116,8 @@ class ExpressController(Marked):
             return
         now = self._world.world.clock()
         # Tasks of a deployment that is not behind the gateway (yet, or any more) are none of its.
-        all_ = self._world.tasks(key)
-        tasks = {task.id: (task, status) for task, status in all_ if task.deployment in service.fronted}
+        all_, fronted = self._world.tasks(key), service.fronted
+        tasks = {task.id: (task, status) for task, status in all_ if task.deployment in fronted}
         replicas = self._replicas(key, service, tasks, now)
         plan = decide(service, replicas, now)
         if self._proxy.running:

@@ -1,6 +1,6 @@
 """Test traffic: which requests go to a deployment that is on its way, before production traffic does.
 
-https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_GatewayAlbTrialRules.html
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_GatewayAlbTestTrafficRules.html
 """
 
 from __future__ import annotations

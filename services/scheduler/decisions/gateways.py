@@ -262,7 +262,7 @@ def _with_routes(
     lacks. Where there is no gateway any more it keeps what it has, unless it is just being `asked` for one."""
     names = {g.name: g for g in around.gateways}
     before = service.connector.routes if service.connector is not None else []
-    kept = [r for r in before if r.gateway in names]
+    kept = [r for r in before if r.gateway in names and _made(names[r.gateway], r)]
     known = {r.gateway for r in kept}
     routes = [*kept, *(_route(service, g, around) for g in around.gateways if g.name not in known)]
     if not routes and (asked or not before):
@@ -314,7 +314,9 @@ def rolls(service: Service, changes: Mapping[str, Any]) -> bool:
     """Whether connectors in an update take a new deployment although they are what was asked for last: that deployment
     was rolled back."""
     given = changes.get("gatewayConnectors")
-    return given is not None and bool(service.deployments) and bool(given) != (not is_leaving(service))
+    if given is None or service.express is not None or not service.deployments:
+        return False
+    return bool(given) == is_leaving(service)
 
 
 def is_leaving(service: Service) -> bool:
@@ -332,7 +334,8 @@ def followed(service: Service, around: Around, definition: Mapping[str, Any], *,
     primary = service.deployments[0]
     revisions, drain_s = (connector.revisions, connector.drain_s) if connector is not None else ([], 0.0)
     fresh = not any(revision.deployment == primary.id for revision in revisions)
-    if fresh and primary.id in {rollout.rolled_back_to for rollout in service.rollouts} and not asked:
+    came_back = primary.id in {rollout.rolled_back_to for rollout in service.rollouts}
+    if not asked and fresh and (came_back or (connector is None and not around.gateways)):
         return service
     if fresh:
         revision = revision_of(wanted, definition, primary.id, primary.created_at)

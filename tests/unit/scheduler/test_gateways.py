@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from contracts.records.app_runner_gateway import Ingress
-from contracts.records.scheduler import Association, Cluster, Gateway
+from contracts.records.scheduler import Association, Cluster, Express, ExpressScaling, Gateway
 from services.scheduler.decisions import gateways, rollback, rollouts, services
 from services.shared.errors import AwsError
 from tests.builders import ecs
@@ -24,6 +24,9 @@ def wanting(count=1, **connector):
 
 
 BACK = replace(GATEWAY, name="back", created_at=2.0)
+
+
+SCALING = ExpressScaling(min_tasks=1, max_tasks=5, metric="AVERAGE_CPU", target=60.0, wanted_at=1.0)
 
 
 def around(*of, full=()):
@@ -178,6 +181,12 @@ def test_no_connectors_where_there_were_none_are_no_change():
     plain, behind = ecs.service(1, ecs.deployment("d1")), connected(wanting())
     assert gateways.check_change(plain, {**NONE, "desiredCount": 2}) == {"desiredCount": 2}
     assert not gateways.rolls(plain, NONE)
+    express = Express(
+        host="h", infrastructure_role="r", scaling=SCALING, updated_at=1.0, revisions=behind.connector.revisions
+    )
+    assert not gateways.rolls(replace(plain, express=express), NONE)
+    refused = refusal(gateways.check_change, replace(plain, express=express), CONNECTOR)
+    assert refused[0] == "UnsupportedFeatureException"
     assert gateways.check_change(behind, NONE) == NONE
     external = replace(plain, request={**plain.request, "deploymentController": {"type": "EXTERNAL"}})
     assert refusal(gateways.check_change, external, CONNECTOR)[0] == "UnsupportedFeatureException"
@@ -207,8 +216,13 @@ def test_a_service_keeps_no_route_at_a_gateway_that_is_gone_though_another_has_i
     both = connected(wanting(), GATEWAY, BACK)
     assert routes(gateways.released(both, {"d1"}, {"back": BACK})) == [("back", "r2")]
     anew = replace(GATEWAY, created_at=9.0)
+    assert routes(updated(both, CONNECTOR, of=(anew, BACK))) == [("back", "r2"), ("front", "r1")]
     assert routes(gateways.released(both, {"d1"}, {"front": anew, "back": BACK})) == [("back", "r2")]
-    assert gateways.released(both, {"d1"}, {}).connector is None
+    lost = gateways.released(both, {"d1"}, {})
+    assert lost.connector is None
+    forced = services.updated(lost, {}, None, True, "d2", 2.0)
+    assert gateways.followed(forced, around(), DEFINITION, asked=False) is forced, "it can still be deployed"
+    assert routes(gateways.followed(forced, around(BACK), DEFINITION, asked=False)) == [("back", "r1")]
     of_before = replace(both, connector=replace(both.connector, gateway_since=0.0))
     assert gateways.released(of_before, {"d1"}, {"front": GATEWAY, "back": BACK}) is of_before
 
