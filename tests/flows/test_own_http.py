@@ -25,9 +25,14 @@ def test_what_is_documented_is_served_and_has_the_documented_shape(asked):
         own, _ = tables(running["name"])
         for route in (*COMMON, *own):
             unasked = route.method != "GET" or route.status == 101  # a WebSocket has no answer to this
-            if unasked or "{" in route.path or route.path.startswith("/v2"):
+            with_login = 401 in route.errors and not route.locked
+            if unasked or with_login or "{" in route.path:
                 continue
-            with urllib.request.urlopen(f"http://127.0.0.1:{running['port']}{route.path}", timeout=10) as answer:
+            request = urllib.request.Request(f"http://127.0.0.1:{running['port']}{route.path}")
+            if route.locked:
+                key = (asked.data / running["name"] / "door.key").read_text()
+                request.add_header("Authorization", f"Bearer {key}")
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 body = answer.read()
             assert answer.status == route.status
             assert answer.headers.get_content_type() == route.media, route
