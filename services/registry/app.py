@@ -280,4 +280,4 @@ class RegistryApp(App):
             if hasattr(self, part):
                 await getattr(self, part).close()
         if hasattr(self, "_blobs"):
-            self._blobs.close()
+            await self._blobs.close()

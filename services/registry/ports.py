@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,14 +12,23 @@ from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.peers import Destination
 from services.registry.decisions.upstream import Login, Source
 from services.registry.decisions.uses import Use
-from services.shared.errors import StateUnavailable
+from services.shared.errors import ServiceUnavailable, StateUnavailable
 
 Shelf = Literal["blobs", "manifests"]
 """In a repository blobs and manifests are kept apart: a manifest can't be fetched as a blob."""
 
 
+Bytes = bytes | bytearray | memoryview
+STEP = 1024 * 1024
+
+
 class StorageFull(Exception):
     """There is no room for what was to be written; nothing of it is left."""
+
+
+class StorageAway(ServiceUnavailable):
+    """What keeps the content can't be reached, or does not let the registry do this. Nothing that was acknowledged is
+    lost, and the same request may succeed later (503)."""
 
 
 class WrongDigest(Exception):
@@ -56,12 +65,21 @@ class Upload(Protocol):
         """How many bytes have arrived."""
         ...
 
-    @property
-    def path(self) -> Path:
-        """The file, until it is finished or aborted; who opened it goes on reading."""
+    async def read(self, start: int, stop: int) -> bytes:
+        """Some of what has arrived, from `start` to before `stop`; maybe less than that. Raises UploadUnknown when it
+        is finished or aborted."""
         ...
 
-    async def append(self, chunks: AsyncIterable[bytes], start: int | None = None) -> int:
+    async def claim(self) -> int:
+        """Become the one who writes: whoever did before finds out at their next step. The size then. Raises
+        UploadUnknown."""
+        ...
+
+    async def truncate(self, size: int) -> None:
+        """Drop what is after so many bytes."""
+        ...
+
+    async def append(self, chunks: AsyncIterable[Bytes], start: int | None = None) -> int:
         """Add chunks as they come; the size then, which is durable.
 
         `start` is where the content is to begin. What came before the chunks broke off stays. Raises WrongOffset,
@@ -69,8 +87,10 @@ class Upload(Protocol):
         """
         ...
 
-    async def finish(self, digest: str, shelf: Shelf = "blobs") -> int:
-        """Put the content into the repository; its size. Raises WrongDigest (the upload is gone then), StorageFull."""
+    async def finish(self, digest: str, shelf: Shelf = "blobs", *, known: bool = False) -> int:
+        """Put the content into the repository; its size. `known`: the digest is its name, and not to be verified.
+        Raises WrongDigest, StorageFull (the upload is gone then), StorageAway (it is as it was, to be finished later).
+        """
         ...
 
     async def abort(self) -> None:
@@ -78,10 +98,31 @@ class Upload(Protocol):
         ...
 
 
+class Content(Protocol):
+    """Content that a repository has."""
+
+    size: int
+
+    @property
+    def file(self) -> Path | None:
+        """The file that has it as it is, if there is one: the kernel may send it."""
+        ...
+
+    def url(self) -> str | None:
+        """Where a client may be sent to fetch it without the registry, for some minutes; None: it may not."""
+        ...
+
+    def read(self, start: int, stop: int, step: int = STEP) -> AsyncGenerator[Bytes, None]:
+        """Its bytes from `start` to before `stop`, in parts of about `step` bytes. Raises ContentDamaged,
+        FileNotFoundError, StorageAway."""
+        ...
+
+
 class BlobStore(Protocol):
     """Content by digest, kept once however many repositories have it, visible only in those.
 
-    All of it is atomic and durable: content is there whole, under its true digest, or not at all.
+    All of it is atomic and durable: content is there whole, under its true digest, or not at all. All of it raises
+    StorageAway, and leaves things as they were then.
     """
 
     async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
@@ -89,16 +130,12 @@ class BlobStore(Protocol):
         the sweep for a while."""
         ...
 
-    def path(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> Path:
-        """The file to send, if there is one."""
+    async def open(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> Content | None:
+        """What a repository has under a digest, to be read; None if it has nothing."""
         ...
 
     async def read(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> bytes | None:
         """Small content, whole."""
-        ...
-
-    def stream(self, repository: RepositoryId, digest: str, start: int = 0) -> AsyncIterator[bytes]:
-        """A blob's bytes from `start` on, in pieces. Raises FileNotFoundError."""
         ...
 
     async def put(self, repository: RepositoryId, digest: str, data: bytes, shelf: Shelf = "blobs") -> None:
@@ -117,11 +154,11 @@ class BlobStore(Protocol):
         """Take all of it out, uploads included."""
         ...
 
-    async def begin(self, repository: RepositoryId, upload_id: str = "") -> Upload:
-        """A new upload, under a new id if none is given. Raises StorageFull."""
+    async def begin(self, repository: RepositoryId, upload_id: str = "", *, hashed: bool = True) -> Upload:
+        """A new upload, under a new id if none is given; not `hashed`: its digest will be known. Raises StorageFull."""
         ...
 
-    async def upload(self, repository: RepositoryId, upload_id: str) -> Upload:
+    async def upload(self, repository: RepositoryId, upload_id: str, *, hashed: bool = True) -> Upload:
         """An upload that was begun, by this process or one before it. Raises UploadUnknown."""
         ...
 
@@ -137,6 +174,18 @@ class BlobStore(Protocol):
     async def sweep(self, before: float) -> int:
         """Free the content that no repository has, unless it was touched since `before`; how many bytes."""
         ...
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class ContentDamaged(Exception):
+    """What is stored is not what was stored. `digest` is what it should be."""
+
+    def __init__(self, digest: str, why: str) -> None:
+        super().__init__(f"{digest} is damaged: {why}")
+        self.digest = digest
 
 
 class UpstreamFailed(Exception):

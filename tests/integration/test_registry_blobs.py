@@ -18,15 +18,19 @@ LATER = time.time() + 3600
 
 
 @pytest.fixture
-def blobs(tmp_path):
+async def blobs(tmp_path):
     store = FileBlobStore(tmp_path / "blobs")
     yield store
-    store.close()
+    await store.close()
 
 
 async def chunks(*parts: bytes):
     for part in parts:
         yield part
+
+
+async def sent(content, start: int = 0, stop: int | None = None) -> bytes:
+    return b"".join([part async for part in content.read(start, content.size if stop is None else stop)])
 
 
 async def push(blobs, repository, *parts: bytes) -> str:
@@ -40,7 +44,10 @@ async def push(blobs, repository, *parts: bytes) -> str:
 async def test_what_was_put_is_found_and_read(blobs):
     digest = await push(blobs, SHOP, b"hello ", b"world")
     assert (await blobs.find(SHOP, digest), await blobs.read(SHOP, digest)) == (11, b"hello world")
-    assert blobs.path(SHOP, digest).read_bytes() == b"hello world"
+    content = await blobs.open(SHOP, digest)
+    assert (content.size, await sent(content), await sent(content, 1, 7)) == (11, b"hello world", b"ello w")
+    assert content.file is None or content.file.read_bytes() == b"hello world"
+    assert await blobs.open(BANK, digest) is None
 
 
 async def test_large_content_comes_through_whole(blobs):
@@ -74,7 +81,7 @@ async def test_a_blob_is_in_the_repositories_that_have_it_and_no_other(blobs):
 async def test_content_that_two_repositories_push_is_kept_once(blobs, tmp_path):
     for repository in (SHOP, BANK):
         digest = await push(blobs, repository, b"same")
-    inodes = {blobs.path(repository, digest).stat().st_ino for repository in (SHOP, BANK)}
+    inodes = {(await blobs.open(repository, digest)).file.stat().st_ino for repository in (SHOP, BANK)}
     assert len(inodes) == 1
 
 
@@ -97,6 +104,34 @@ async def test_an_upload_goes_on_where_it_is(blobs):
     assert wrong.value.size == 3
     assert await upload.append(chunks(b"def"), 3) == 6
     await upload.finish(digest_of(b"abcdef"))
+
+
+async def test_what_arrives_is_read_along(blobs):
+    upload = await blobs.begin(SHOP)
+    await upload.append(chunks(b"hello "))
+    assert await upload.read(0, 100) == b"hello "
+    await upload.append(chunks(b"world"))
+    assert await upload.read(6, 9) == b"wor"
+    await upload.finish(digest_of(b"hello world"))
+    with pytest.raises(UploadUnknown):
+        await upload.read(0, 1)
+
+
+async def test_an_upload_may_be_cut_and_gone_on_with(blobs):
+    upload = await blobs.begin(SHOP)
+    await upload.append(chunks(b"hello world"))
+    assert await upload.claim() == 11
+    await upload.truncate(6)
+    await upload.append(chunks(b"there"), 6)
+    await upload.finish(digest_of(b"hello there"))
+    assert await blobs.read(SHOP, digest_of(b"hello there")) == b"hello there"
+
+
+async def test_content_whose_name_is_known_is_kept_under_it(blobs):
+    upload = await blobs.begin(SHOP, hashed=False)
+    await upload.append(chunks(b"sealed"))
+    await upload.finish(digest_of(b"a name"), known=True)
+    assert await blobs.read(SHOP, digest_of(b"a name")) == b"sealed"
 
 
 async def test_what_came_before_a_break_stays(blobs):
@@ -139,7 +174,7 @@ async def test_an_upload_outlives_the_store(blobs, tmp_path):
     await found.append(chunks(b"second"), 6)
     await found.finish(digest_of(b"first second"))
     assert await again.read(SHOP, digest_of(b"first second")) == b"first second"
-    again.close()
+    await again.close()
 
 
 async def test_an_upload_belongs_to_its_repository(blobs):
@@ -184,10 +219,11 @@ async def test_the_sweep_takes_what_nobody_has_after_the_grace(blobs):
 
 async def test_being_asked_for_renews_the_grace(blobs, monkeypatch):
     digest = await push(blobs, SHOP, b"data")
-    before = blobs.path(SHOP, digest).stat().st_ctime_ns
+    path = (await blobs.open(SHOP, digest)).file
+    before = path.stat().st_ctime_ns
     monkeypatch.setattr("services.registry.adapters.blobs.time.time", lambda: LATER)
     await blobs.find(SHOP, digest)
-    assert blobs.path(SHOP, digest).stat().st_ctime_ns > before
+    assert path.stat().st_ctime_ns > before
 
 
 async def test_a_repository_is_removed_with_all_it_has(blobs):
@@ -212,4 +248,4 @@ async def test_a_name_that_is_a_path_is_refused_here_too(blobs, name):
     with pytest.raises(ValueError):
         await blobs.find(RepositoryId("000000000000", name, "shop"), digest_of(b"x"))
     with pytest.raises(ValueError):
-        blobs.path(SHOP, "sha256:" + name)
+        await blobs.open(SHOP, "sha256:" + name)

@@ -48,7 +48,7 @@ class Model:
         self.before = 0.0
 
     def there(self, where: tuple[int, str]) -> bool:
-        return self.store.path(REPOSITORIES[where[0]], where[1]).exists()
+        return self.store._layout.link(REPOSITORIES[where[0]], where[1], "blobs").exists()
 
     async def step(self, what: str, where: tuple[int, str]) -> None:
         if what == "age":
@@ -118,7 +118,7 @@ def test_what_is_named_or_was_just_found_stays_and_the_rest_goes(places, steps):
             everything = {(number, digest) for number in (0, 1) for digest in CONTENT}
             assert {where for where in everything if model.there(where)} == model.named
         finally:
-            store.close()
+            await store.close()
 
     asyncio.run(run())
 
@@ -143,8 +143,8 @@ def test_what_is_found_while_it_is_collected_stays(places, old, work):
             await asyncio.gather(model.collect(), *(go(*each) for each in work), model.collect())
             await model.collect()
             for number, digest in model.fresh:
-                assert store.path(REPOSITORIES[number], digest).read_bytes() == CONTENT[digest]
+                assert await store.read(REPOSITORIES[number], digest) == CONTENT[digest]
         finally:
-            store.close()
+            await store.close()
 
     asyncio.run(run())

@@ -7,44 +7,72 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
-from services.registry.adapters.files import Layout, make_directory, room_needed, sync_directory, touch
-from services.registry.adapters.uploads import FileUpload
+from services.registry.adapters.files import make_directory, room_needed, sync_directory, sync_file, touch
+from services.registry.adapters.uploads import SpooledUpload, SpoolingStore
 from services.registry.decisions.names import RepositoryId
-from services.registry.ports import Shelf, UploadUnknown
+from services.registry.ports import STEP, Shelf
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-THREADS = 8
 _TOUCH_S = 600.0
-_READ = 512 * 1024
 
 
-class FileBlobStore:
+class FileContent:
+    """One file."""
+
+    def __init__(self, executor: Executor, path: Path, size: int) -> None:
+        self._executor = executor
+        self._path = path
+        self.size = size
+
+    @property
+    def file(self) -> Path | None:
+        """The file."""
+        return self._path
+
+    def url(self) -> str | None:
+        """See ports.Content."""
+        return None
+
+    async def read(self, start: int, stop: int, step: int = STEP) -> AsyncGenerator[bytes, None]:
+        """See ports.Content."""
+        loop = asyncio.get_running_loop()
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            while start < stop:
+                part = await loop.run_in_executor(self._executor, os.pread, descriptor, min(step, stop - start), start)
+                if not part:
+                    return
+                start += len(part)
+                yield part
+        finally:
+            os.close(descriptor)
+
+
+class FileUpload(SpooledUpload):
+    """The file becomes the content."""
+
+    async def _keep(self, digest: str, shelf: Shelf) -> None:
+        await self._run(self._adopt, digest, shelf)
+
+    def _adopt(self, digest: str, shelf: Shelf) -> None:
+        with room_needed():
+            sync_file(self._path)
+            self._layout.adopt(self._path, digest, self._layout.link(self.repository, digest, shelf))
+
+
+class FileBlobStore(SpoolingStore):
     """A BlobStore under one directory of one file system (hard links don't cross file systems)."""
 
     def __init__(self, root: Path) -> None:
-        self._layout = Layout(root)
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="registry-blobs")
-        self._uploads: dict[tuple[RepositoryId, str], FileUpload] = {}
+        super().__init__(root)
         make_directory(self._layout.blobs)
-        make_directory(self._layout.repositories)
 
-    def close(self) -> None:
-        """Let the threads end."""
-        self._executor.shutdown(wait=True)
-
-    async def _run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
-
-    def path(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> Path:
-        """See ports.BlobStore."""
-        return self._layout.link(repository, digest, shelf)
+    def _upload(self, repository: RepositoryId, upload_id: str, size: int, hashed: bool) -> FileUpload:
+        parts = (self._layout, self._executor, repository, upload_id, self._forget)
+        return FileUpload(*parts, size=size, hashed=hashed)
 
     async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
         """See ports.BlobStore."""
@@ -60,19 +88,18 @@ class FileBlobStore:
             return None
         return found.st_size
 
+    async def open(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> FileContent | None:
+        """See ports.BlobStore."""
+        path = self._layout.link(repository, digest, shelf)
+        size = await self._run(self._find, path)
+        return FileContent(self._executor, path, size) if size is not None else None
+
     async def read(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> bytes | None:
         """See ports.BlobStore."""
         try:
             return await self._run(self._layout.link(repository, digest, shelf).read_bytes)
         except FileNotFoundError:
             return None
-
-    async def stream(self, repository: RepositoryId, digest: str, start: int = 0) -> AsyncIterator[bytes]:
-        """See ports.BlobStore."""
-        with open(self._layout.link(repository, digest, "blobs"), "rb") as file:
-            file.seek(start)
-            while part := await self._run(file.read, _READ):
-                yield part
 
     async def put(self, repository: RepositoryId, digest: str, data: bytes, shelf: Shelf = "blobs") -> None:
         """See ports.BlobStore."""
@@ -114,43 +141,8 @@ class FileBlobStore:
 
     async def remove_repository(self, repository: RepositoryId) -> None:
         """See ports.BlobStore."""
-        for upload in [u for u in self._uploads.values() if u.repository == repository]:
-            await upload.abort()
+        await self._drop_uploads(repository)
         await self._run(self._layout.remove_tree, self._layout.repository(repository))
-
-    async def begin(self, repository: RepositoryId, upload_id: str = "") -> FileUpload:
-        """See ports.BlobStore."""
-        upload = FileUpload(self._layout, self._executor, repository, upload_id or str(uuid.uuid4()), self._forget)
-        await self._run(_create, upload.path)
-        self._uploads[repository, upload.id] = upload
-        return upload
-
-    async def upload(self, repository: RepositoryId, upload_id: str) -> FileUpload:
-        """See ports.BlobStore."""
-        known = self._uploads.get((repository, upload_id))
-        if known is not None:
-            return known
-        size = await self._run(_size, self._layout.upload(repository, upload_id))
-        if size is None:
-            raise UploadUnknown(upload_id)
-        found = FileUpload(self._layout, self._executor, repository, upload_id, self._forget, size=size)
-        return self._uploads.setdefault((repository, upload_id), found)
-
-    def _forget(self, upload: FileUpload) -> None:
-        self._uploads.pop((upload.repository, upload.id), None)
-
-    async def drop_old_uploads(self, before: float) -> int:
-        """See ports.BlobStore."""
-        old = await self._run(
-            lambda: [p for p in self._layout.repositories.glob("*/*/*/uploads/*") if _idle(p, before)]
-        )
-        known = {upload.path: upload for upload in self._uploads.values()}
-        for path in old:
-            if path in known:
-                await known[path].abort()
-            else:
-                await self._run(path.unlink, missing_ok=True)
-        return len(old)
 
     async def drop_unnamed(self, repository: RepositoryId, named: Iterable[str], before: float) -> int:
         """See ports.BlobStore."""
@@ -190,19 +182,6 @@ class FileBlobStore:
         return None
 
 
-def _create(path: Path) -> None:
-    with room_needed():
-        make_directory(path.parent)
-        path.touch(exist_ok=False)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
 def _unlink(path: Path) -> int:
     try:
         path.unlink()
@@ -211,13 +190,6 @@ def _unlink(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         sync_directory(path.parent)
     return 1
-
-
-def _idle(path: Path, before: float) -> bool:
-    try:
-        return path.stat().st_mtime < before
-    except FileNotFoundError:
-        return False
 
 
 def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:

@@ -86,22 +86,16 @@ class Layout:
 
     def content(self, digest: str) -> Path:
         """Where content lies, whoever has it."""
-        text = _hex(digest)
+        text = hex_of(digest)
         return self.blobs / text[:2] / text
 
     def repository(self, repository: RepositoryId) -> Path:
-        """A repository's directory. Names may be longer than a file's name may be, and have slashes."""
-        name = repository.name.replace("/", "+")
-        if len(name) > _LONGEST:
-            name = f"{name[:_LONGEST]}~{sha256(repository.name.encode()).hexdigest()[:32]}"
-        for part in (repository.account, repository.region, name):
-            if not part or part.startswith(".") or "/" in part or "\0" in part:
-                raise ValueError(f"{part!r} can't be part of a path")
-        return self.repositories / repository.account / repository.region / name
+        """A repository's directory."""
+        return self.repositories.joinpath(*place_of(repository))
 
     def link(self, repository: RepositoryId, digest: str, shelf: Shelf) -> Path:
         """A repository's link to content."""
-        return self.repository(repository) / shelf / _hex(digest)
+        return self.repository(repository) / shelf / hex_of(digest)
 
     def upload(self, repository: RepositoryId, upload_id: str) -> Path:
         """An upload's file."""
@@ -149,8 +143,21 @@ class Layout:
         shutil.rmtree(self.trash, ignore_errors=True)
 
 
-def _hex(digest: str) -> str:
+def hex_of(digest: str) -> str:
+    """The digest without its algorithm. Raises ValueError."""
     algorithm, _, text = digest.partition(":")
     if algorithm != "sha256" or len(text) != 64 or not set(text) <= set("0123456789abcdef"):
         raise ValueError(f"{digest!r} is not a SHA-256 digest")
     return text
+
+
+def place_of(repository: RepositoryId) -> tuple[str, str, str]:
+    """Account, region and name as parts of a path. Names may be longer than a file's name may be, and have slashes.
+    Raises ValueError."""
+    name = repository.name.replace("/", "+")
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}~{sha256(repository.name.encode()).hexdigest()[:32]}"
+    for part in (repository.account, repository.region, name):
+        if not part or part.startswith(".") or "/" in part or "\0" in part:
+            raise ValueError(f"{part!r} can't be part of a path")
+    return repository.account, repository.region, name

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.upstream import Source
-from services.registry.ports import BlobStore, Upload, Upstream
+from services.registry.ports import BlobStore, Upload, UploadUnknown, Upstream
 
 _READ = 256 * 1024
 
@@ -52,27 +52,30 @@ class Download:
         """Wait until it is stored. Who stops to wait does not stop it. Raises what `run` does."""
         await asyncio.shield(self.task)
 
-    async def read(self) -> AsyncGenerator[bytes, None]:
+    async def read(self, blobs: BlobStore) -> AsyncGenerator[bytes, None]:
         """The bytes as they come. The last one comes when all were found to have the digest, so that nobody takes
-        wrong ones for whole. Raises what `run` does; FileNotFoundError before anything, if it was stored meanwhile."""
+        wrong ones for whole. Raises what `run` does, and FileNotFoundError if it is gone again."""
         assert self._upload is not None
-        upload, at = self._upload, 0
-        descriptor = os.open(upload.path, os.O_RDONLY)
-        try:
-            while at < self.size:
-                if self.task.done():
-                    self.task.result()
-                    ready = self.size
-                else:
-                    self._came.clear()
-                    ready = min(upload.size, self.size - 1)
-                if at < ready:
-                    part = await asyncio.to_thread(os.pread, descriptor, min(_READ, ready - at), at)
-                    at += len(part)
+        at = 0
+        while at < self.size and not self.task.done():
+            self._came.clear()
+            ready = min(self._upload.size, self.size - 1)
+            part = b""
+            if at < ready:
+                with contextlib.suppress(UploadUnknown):  # it is about to be stored
+                    part = await self._upload.read(at, min(at + _READ, ready))
+            if part:
+                at += len(part)
+                yield part
+            else:
+                came = asyncio.ensure_future(self._came.wait())
+                await asyncio.wait({came, self.task}, return_when=asyncio.FIRST_COMPLETED)
+                came.cancel()
+        self.task.result()
+        content = await blobs.open(self.repository, self.digest) if at < self.size else None
+        if content is None and at < self.size:
+            raise FileNotFoundError(self.digest)
+        if content is not None:
+            async with contextlib.aclosing(content.read(at, self.size)) as parts:
+                async for part in parts:
                     yield part
-                elif not self.task.done():
-                    came = asyncio.ensure_future(self._came.wait())
-                    await asyncio.wait({came, self.task}, return_when=asyncio.FIRST_COMPLETED)
-                    came.cancel()
-        finally:
-            os.close(descriptor)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from services.registry.decisions.names import RepositoryId, place_of, root_of
 from services.registry.decisions.peers import Destination, is_unknown
 from services.registry.decisions.upstream import Source
+from services.registry.handlers.contents import stream
 from services.registry.handlers.images import Images
 from services.registry.handlers.peers import Peers
 from services.registry.handlers.policies import Asker, Policies
@@ -106,7 +107,7 @@ class EcrUpstream:
             found = await self._blobs.find(repository, digest)
             if found is None:
                 raise UpstreamFailed(f"{repository.arn} has no blob {digest}", unknown=True)
-            yield found, self._blobs.stream(repository, digest)
+            yield found, stream(self._blobs, repository, digest)
             return
         try:
             async with self._installations.blob(there, digest) as (size, chunks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -216,8 +217,8 @@ class Images:
 
     async def _check_blobs(self, repository: RepositoryId, manifest: Manifest) -> None:
         missing = []
-        for blob in manifest.blobs:
-            size = await self._blobs.find(repository, blob.digest)
+        sizes = await asyncio.gather(*(self._blobs.find(repository, blob.digest) for blob in manifest.blobs))
+        for blob, size in zip(manifest.blobs, sizes, strict=True):
             if size is None:
                 missing.append(blob.digest)
             elif size != blob.size:

@@ -13,6 +13,7 @@ from services.registry.decisions.names import RepositoryId, root_of
 from services.registry.decisions.peers import Destination, is_left, mountable
 from services.registry.decisions.replication import deletes
 from services.registry.handlers import errors
+from services.registry.handlers.contents import stream
 from services.registry.handlers.images import ImageReferenced, Images
 from services.registry.handlers.peers import Peers
 from services.registry.handlers.replicas import Replicas
@@ -41,7 +42,7 @@ class StoredBlob:
 
     def read(self, start: int) -> AsyncIterator[bytes]:
         """See ports.Outgoing."""
-        return self._blobs.stream(self._repository, self.digest, start)
+        return stream(self._blobs, self._repository, self.digest, start)
 
 
 class Sending:

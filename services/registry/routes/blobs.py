@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import structlog
 from aiohttp import web
 
 from services.registry.handlers.downloads import Download
-from services.registry.ports import StorageFull, UpstreamFailed, WrongDigest
-from services.registry.routes.errors import HEADERS, OciError
+from services.registry.ports import ContentDamaged, StorageAway, StorageFull, UpstreamFailed, WrongDigest
+from services.registry.routes.contents import blob_headers, cut, send
+from services.registry.routes.errors import OciError
 from services.registry.routes.visit import Visit
 
 log = structlog.get_logger()
-
-_SEND_CHUNK = 1024 * 1024
 
 
 async def head_blob(visit: Visit) -> web.StreamResponse:
@@ -33,15 +30,16 @@ async def head_blob(visit: Visit) -> web.StreamResponse:
 async def get_blob(visit: Visit) -> web.StreamResponse:
     """The blob, or a range of it."""
     digest = visit.digest()
-    if await visit.parts.blobs.find(visit.repository, digest) is None:
-        download = visit.parts.pull_through.download(visit.repository, digest)
-        if download is None:
-            raise _unknown(digest)
-        await download.begun.wait()
-        if not download.task.done() and download.size > 0:
-            return await _passed_on(visit, download)
-        await _stored(download, digest)
-    return blob_response(visit.parts.blobs.path(visit.repository, digest), digest)
+    content = await visit.parts.blobs.open(visit.repository, digest)
+    if content is not None:
+        return await send(visit.request, content, digest)
+    download = visit.parts.pull_through.download(visit.repository, digest)
+    if download is None:
+        raise _unknown(digest)
+    await download.begun.wait()
+    if not download.task.done() and download.size > 0:
+        return await _passed_on(visit, download)
+    return await _sent(visit, download)
 
 
 async def delete_blob(visit: Visit) -> web.StreamResponse:
@@ -57,18 +55,13 @@ async def delete_blob(visit: Visit) -> web.StreamResponse:
     return visit.answer(202, docker_content_digest=digest)
 
 
-def blob_response(path: Path, digest: str) -> web.FileResponse:
-    """A file as a blob: sent by the kernel where the loop can, ranges served."""
-    return web.FileResponse(path, chunk_size=_SEND_CHUNK, headers=_headers(digest))
-
-
-def _headers(digest: str) -> dict[str, str]:
-    return {
-        **HEADERS,
-        "Content-Type": "application/octet-stream",
-        "Docker-Content-Digest": digest,
-        "Cache-Control": "max-age=31536000, immutable",
-    }
+async def _sent(visit: Visit, download: Download) -> web.StreamResponse:
+    """The blob, when it is here."""
+    await _stored(download, download.digest)
+    content = await visit.parts.blobs.open(visit.repository, download.digest)
+    if content is None:
+        raise _unknown(download.digest)
+    return await send(visit.request, content, download.digest)
 
 
 async def _size(visit: Visit, digest: str) -> int:
@@ -97,23 +90,21 @@ async def _stored(download: Download, digest: str) -> None:
 
 async def _passed_on(visit: Visit, download: Download) -> web.StreamResponse:
     """The blob as it comes from the upstream. A failure then is a connection that ends early."""
-    parts = download.read()
+    parts = download.read(visit.parts.blobs)
     try:
         first = await anext(parts)
     except (FileNotFoundError, UpstreamFailed, WrongDigest):
-        await _stored(download, download.digest)
-        return blob_response(visit.parts.blobs.path(visit.repository, download.digest), download.digest)
-    response = web.StreamResponse(headers=_headers(download.digest))
+        return await _sent(visit, download)
+    response = web.StreamResponse(headers=blob_headers(download.digest))
     response.content_length = download.size
     try:
         await response.prepare(visit.request)
         await response.write(first)
         async for part in parts:
             await response.write(part)
-    except (UpstreamFailed, WrongDigest, StorageFull) as error:
+    except (UpstreamFailed, WrongDigest, StorageFull, StorageAway, ContentDamaged, FileNotFoundError) as error:
         log.warning("pull_through.cut", repository=visit.repository.name, blob=download.digest, error=str(error))
-        if visit.request.transport is not None:
-            visit.request.transport.close()
+        cut(visit.request)
         return response
     finally:
         await parts.aclose()

@@ -21,13 +21,16 @@ from services.registry.handlers import errors
 from services.registry.handlers.access import LAYERS_PATH
 from services.registry.handlers.parts import RegistryParts
 from services.registry.handlers.signing import PROFILES_PATH
+from services.registry.ports import ContentDamaged
 from services.registry.routes import blobs, manifests, uploads
+from services.registry.routes.contents import send
 from services.registry.routes.errors import HEADERS, OciError, as_oci, error_response
 from services.registry.routes.traces import Client, PushTraces
 from services.registry.routes.visit import Visit
 from services.shared import telemetry
 from services.shared.authorization import door_keys
 from services.shared.clock import Clock
+from services.shared.errors import AwsError
 from services.shared.metrics import Metrics
 
 log = structlog.get_logger()
@@ -162,9 +165,13 @@ class Distribution:
             )
         if repository is None:
             return error_response(OciError("DENIED", "the URL was not given out here, or is over"))
-        if await self._parts.blobs.find(repository, digest) is None:
+        try:
+            content = await self._parts.blobs.open(repository, digest)
+            if content is not None:
+                return await send(request, content, digest)
             return error_response(OciError("BLOB_UNKNOWN", f"blob unknown to registry: {digest}"))
-        return blobs.blob_response(self._parts.blobs.path(repository, digest), digest)
+        except (AwsError, ContentDamaged, FileNotFoundError) as error:
+            return error_response(as_oci(error) or OciError("UNKNOWN", "the layer can't be read"))
 
     async def certificate(self, request: web.Request) -> web.StreamResponse:
         """The certificate of a signing profile, to be trusted by who verifies signatures."""

@@ -12,6 +12,7 @@ from services.registry.decisions.manifests import ManifestInvalid
 from services.registry.decisions.peers import ECR_CODE
 from services.registry.handlers.images import ImageReferenced
 from services.registry.ports import (
+    ContentDamaged,
     LoginFailed,
     StorageFull,
     UploadTaken,
@@ -21,7 +22,7 @@ from services.registry.ports import (
     WrongOffset,
 )
 from services.shared.bus import Conflict
-from services.shared.errors import AwsError, StateUnavailable
+from services.shared.errors import AwsError, ServiceUnavailable
 
 HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
@@ -73,7 +74,7 @@ def as_oci(error: Exception) -> OciError | None:
     """What this exception is to a client of the distribution API; None for a fault of our own."""
     if isinstance(error, OciError):
         return error
-    if isinstance(error, StateUnavailable):
+    if isinstance(error, ServiceUnavailable):
         return OciError("UNAVAILABLE", error.message, headers={"Retry-After": "1"})
     if isinstance(error, AwsError):
         return OciError(_OF_AWS.get(error.code, "MANIFEST_INVALID"), error.message, headers={ECR_CODE: error.code})
@@ -92,6 +93,8 @@ _OTHERS: tuple[tuple[type[Exception], str, str], ...] = (
     (ManifestInvalid, "MANIFEST_INVALID", ""),
     (UploadUnknown, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"),
     (UploadTaken, "BLOB_UPLOAD_INVALID", "another request goes on with this upload"),
+    (ContentDamaged, "UNKNOWN", ""),
+    (FileNotFoundError, "BLOB_UNKNOWN", "blob unknown to registry: it was just taken out"),
     (StorageFull, "STORAGE_FULL", "the registry's disk is full: nothing of this was stored"),
     (ImageReferenced, "DENIED", ""),
     (Conflict, "UNAVAILABLE", "something else changed this at the same time; try again"),
