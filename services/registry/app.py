@@ -10,11 +10,12 @@ from aiohttp import web
 
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_ATTACH_TOKEN, ISSUE_PULL_TOKEN, IssuePullToken, PullToken
-from services.registry.adapters import FileBlobStore, load_key
+from services.registry.adapters import load_key
 from services.registry.adapters.installations import HttpsInstallations
 from services.registry.adapters.logins import SecretLogins
 from services.registry.adapters.running import RunningTasks
 from services.registry.adapters.signing import SealedKeys
+from services.registry.adapters.storage import open_storage
 from services.registry.adapters.tls import serving_context
 from services.registry.adapters.upstream import HttpUpstream
 from services.registry.api import Ecr
@@ -86,7 +87,7 @@ class RegistryApp(App):
         root = host.data / "registry"
         if settings.https_port is not None:
             self.tls = Tls(settings.https_port, serving_context(settings, root / "tls", host.clock()))
-        self._blobs = FileBlobStore(root)
+        self._blobs = await open_storage(root, settings)
         self._store = await Store.open(host.bus, KINDS)
         self._keys = await KeyRing.open(host.bus)
         repositories = Repositories(self._store, self._blobs, host.clock)

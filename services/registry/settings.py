@@ -1,5 +1,7 @@
 """Settings of the registry (`ROADSTEAD_REGISTRY_…`)."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -8,6 +10,9 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     localhost and the port it listens on. `pull_host` is the
     same for agents; empty, it is what is advertised. `own_hosts` are further hosts whose images are this registry's
     (comma-separated).
+
+    `storage` is where blobs lie: `files` on this node's disk, or in the `bucket` of the S3 that `ROADSTEAD_S3_…`
+    names, under `bucket_prefix`, which is one registry's. `redirect` sends clients that fetch a blob to S3 itself.
 
     Times are seconds: an upload nobody went on with is dropped after `upload_life_s`; blobs that no image names are
     dropped `sweep_grace_s` after they were last pushed or asked for (more than the ten minutes in which asking again
@@ -25,6 +30,10 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     advertised: str = ""
     pull_host: str = ""
     own_hosts: str = ""
+    storage: Literal["files", "s3"] = "files"
+    bucket: str = ""
+    bucket_prefix: str = ""
+    redirect: bool = False
     upload_life_s: float = 24 * 3600.0
     sweep_grace_s: float = 24 * 3600.0
     sweep_every_s: float = 3600.0

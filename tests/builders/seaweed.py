@@ -19,6 +19,7 @@ from tests.builders.processes import free_ports
 
 KEY, SECRET = "AKIASEAWEEDFSTEST001", "a/secret+of=tests"
 READER = "AKIASEAWEEDFSREADER1"
+BUCKET = "tests"
 _KINDS = ("master", "volume", "filer", "s3")
 _LIMIT_S = 60.0
 
@@ -28,7 +29,7 @@ class Seaweed:
 
     def __init__(self, data: Path) -> None:
         self._data = data
-        self._names = (f"bucket-{number}" for number in itertools.count(1))
+        self._places = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
         self.port = 0
@@ -67,17 +68,9 @@ class Seaweed:
             for kind in _KINDS:  # weed leaves these behind, and takes no other place for them
                 Path(f"/tmp/seaweedfs-{kind}-grpc-{self._ports[f'{kind}.port.grpc']}.sock").unlink(missing_ok=True)
 
-    def bucket(self) -> str:
-        """The name of a new bucket."""
-        name = next(self._names)
-
-        async def make() -> None:
-            client = S3Client(self.settings())
-            await client.bucket(name).create()
-            await client.close()
-
-        asyncio.run(make())
-        return name
+    def prefix(self) -> str:
+        """A prefix of BUCKET that nobody has used yet: a bucket takes longer to make."""
+        return f"place-{next(self._places)}"
 
     def _started(self, deadline: float) -> bool:
         """Whether it came up; a port that somebody else took meanwhile ends it."""
@@ -129,7 +122,7 @@ class Seaweed:
 
     async def _takes(self) -> bool:
         client = S3Client(self.settings(attempts=1))
-        probe = client.bucket("probe")
+        probe = client.bucket(BUCKET)
         try:
             await probe.create()
         except S3Error:

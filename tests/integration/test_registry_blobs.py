@@ -1,4 +1,4 @@
-"""The port BlobStore: one suite for whatever stores blobs. The file system is the one adapter."""
+"""The port BlobStore: one suite for whatever stores blobs, run against the file system and against S3."""
 
 from __future__ import annotations
 
@@ -9,17 +9,32 @@ import time
 import pytest
 
 from services.registry.adapters import FileBlobStore
+from services.registry.adapters.s3 import S3BlobStore
 from services.registry.decisions.names import RepositoryId
 from services.registry.ports import UploadTaken, UploadUnknown, WrongDigest, WrongOffset
+from services.shared.s3 import S3Client
 from tests.builders.images import digest_of
+from tests.builders.seaweed import BUCKET
 
 SHOP, BANK = (RepositoryId("000000000000", "us-east-1", name) for name in ("team/shop", "bank"))
 LATER = time.time() + 3600
 
 
+@pytest.fixture(params=["files", "s3"])
+def storage(request, tmp_path):
+    """Makes a store over the same content each time: what a process after this one has."""
+    if request.param == "files":
+        return lambda: FileBlobStore(tmp_path / "blobs")
+    server = request.getfixturevalue("seaweed")
+    prefix = server.prefix()
+    return lambda: S3BlobStore(tmp_path / "blobs", S3Client(server.settings()), BUCKET, prefix)
+
+
 @pytest.fixture
-async def blobs(tmp_path):
-    store = FileBlobStore(tmp_path / "blobs")
+async def blobs(storage):
+    store = storage()
+    if isinstance(store, S3BlobStore):
+        await store.open_bucket()
     yield store
     await store.close()
 
@@ -78,11 +93,16 @@ async def test_a_blob_is_in_the_repositories_that_have_it_and_no_other(blobs):
     assert (await blobs.find(SHOP, digest), await blobs.read(BANK, digest)) == (None, b"shared")
 
 
-async def test_content_that_two_repositories_push_is_kept_once(blobs, tmp_path):
+async def test_content_that_two_repositories_push_is_kept_once(blobs):
     for repository in (SHOP, BANK):
         digest = await push(blobs, repository, b"same")
-    inodes = {(await blobs.open(repository, digest)).file.stat().st_ino for repository in (SHOP, BANK)}
-    assert len(inodes) == 1
+        await blobs.remove(repository, digest)
+    for repository in (SHOP, BANK):
+        await push(blobs, repository, b"same")
+    assert await blobs.sweep(LATER) == 0
+    for repository in (SHOP, BANK):
+        await blobs.remove(repository, digest)
+    assert await blobs.sweep(LATER) == 4
 
 
 async def test_a_wrong_digest_leaves_nothing(blobs):
@@ -165,10 +185,10 @@ async def test_the_later_of_two_writers_goes_on(blobs):
     await upload.finish(digest_of(b"x" * (1024 * 1024) + b"second"))
 
 
-async def test_an_upload_outlives_the_store(blobs, tmp_path):
+async def test_an_upload_outlives_the_store(blobs, storage):
     upload = await blobs.begin(SHOP)
     await upload.append(chunks(b"first "))
-    again = FileBlobStore(tmp_path / "blobs")
+    again = storage()
     found = await again.upload(SHOP, upload.id)
     assert found.size == 6
     await found.append(chunks(b"second"), 6)
@@ -199,7 +219,7 @@ async def test_of_the_same_finish_twice_one_counts(blobs):
     assert await blobs.read(SHOP, digest_of(b"data")) == b"data"
 
 
-async def test_old_uploads_are_dropped(blobs, tmp_path):
+async def test_old_uploads_are_dropped(blobs):
     old = await blobs.begin(SHOP)
     assert await blobs.drop_old_uploads(time.time() - 60) == 0
     assert await blobs.drop_old_uploads(LATER) == 1
@@ -217,13 +237,15 @@ async def test_the_sweep_takes_what_nobody_has_after_the_grace(blobs):
     assert await push(blobs, SHOP, b"gone") == gone
 
 
-async def test_being_asked_for_renews_the_grace(blobs, monkeypatch):
+async def test_being_asked_for_renews_the_grace(tmp_path, monkeypatch):
+    blobs = FileBlobStore(tmp_path)
     digest = await push(blobs, SHOP, b"data")
     path = (await blobs.open(SHOP, digest)).file
     before = path.stat().st_ctime_ns
     monkeypatch.setattr("services.registry.adapters.blobs.time.time", lambda: LATER)
     await blobs.find(SHOP, digest)
     assert path.stat().st_ctime_ns > before
+    await blobs.close()
 
 
 async def test_a_repository_is_removed_with_all_it_has(blobs):

@@ -23,14 +23,14 @@ from services.shared.s3 import (
     S3Taken,
 )
 from services.shared.s3.bucket import SMALLEST_PART
-from tests.builders.seaweed import KEY, READER, SECRET, Seaweed
+from tests.builders.seaweed import BUCKET, KEY, READER, SECRET, Seaweed
 
 STRANGE = "a key/with +signs/ümläut & %25?=#.txt"
 
 
 @pytest.fixture(scope="module")
-def name(seaweed: Seaweed) -> str:
-    return seaweed.bucket()
+def name() -> str:
+    return BUCKET
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -15,7 +16,8 @@ CHUNK = 256 * 1024
 
 
 class Body:
-    """What was asked for: `size` bytes from `first` of an object that has `total` in all. Iterate over it once.
+    """What was asked for: `size` bytes from `first` of an object that has `total` in all and was last written at
+    `modified` (epoch seconds). Iterate over it once.
 
     Whoever iterates has bytes of one version of the object: when a connection breaks, the rest is asked for under the
     condition that it is the same one.
@@ -30,6 +32,7 @@ class Body:
         self.first = first
         self.size = self.total = 0
         self.etag = ""
+        self.modified = 0.0
 
     async def __aenter__(self) -> Body:
         for attempt in range(self._attempts):
@@ -43,6 +46,8 @@ class Body:
                     raise
         headers = self._response.headers
         self.etag = headers.get("ETag", "")
+        if "Last-Modified" in headers:
+            self.modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
         self.size = int(headers.get("Content-Length", 0))
         self.total = int(headers.get("Content-Range", f"/{self.size}").rpartition("/")[2])
         return self
