@@ -7,8 +7,12 @@ async with registry_at(nats_platform, tmp_path) as registry:
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +26,7 @@ from services.registry.app import RegistryApp
 from services.registry.settings import RegistrySettings
 from services.shared.aws.context import RequestContext
 from services.shared.runner import Host, HttpServer, start_app, stop_app
+from services.shared.settings import load
 from services.shared.state import Store
 from tests.builders.images import BuiltImage, digest_of
 
@@ -120,7 +125,7 @@ async def registry_at(
     await keys.put(ACCESS_KEY, key, "access_key.created.v1")
     options = {"clock": clock} if clock else {}
     host = Host(await nats_platform.bus("registry"), data, instance="t", **options)
-    app = RegistryApp(host, RegistrySettings(**settings))
+    app = RegistryApp(host, load(RegistrySettings, "ROADSTEAD_REGISTRY_", **settings))
     server = HttpServer(app)
     server.bind()
     await start_app(app)
@@ -133,6 +138,37 @@ async def registry_at(
         await stop_app(app)
         await host.bus.close()  # or it would go on to be asked
         await keys.close()
+
+
+async def listening(process: asyncio.subprocess.Process) -> int:
+    """The port that a registry process says it listens on."""
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        while line := await process.stdout.readline():
+            event = json.loads(line)
+            if event["event"] == "service.listening":
+                return int(event["port"])
+    raise AssertionError("the registry did not start")
+
+
+@contextlib.asynccontextmanager
+async def registry_process(nats_platform: Any, data: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A registry as a process of its own; yields (process, port). It is killed at the end."""
+    environment = os.environ | {
+        "ROADSTEAD_NATS_URL": nats_platform.server.url,
+        "ROADSTEAD_NATS_PASSWORD": nats_platform.passwords["registry"],
+        "ROADSTEAD_DATA": str(data),
+        "ROADSTEAD_PORT": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.registry", stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        yield process, await listening(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 def small_image(layers: tuple[bytes, ...] = (b"layer",), media_type: str = "", **members: Any) -> BuiltImage:

@@ -52,6 +52,19 @@ class Seaweed:
             }
         )
 
+    def environment(self, port: int = 0, **others: str) -> dict[str, str]:
+        """The variables of a registry that keeps its blobs here, reached through `port` if it is given."""
+        return {
+            "ROADSTEAD_S3_ENDPOINT": f"http://127.0.0.1:{port or self.port}",
+            "ROADSTEAD_S3_ACCESS_KEY_ID": KEY,
+            "ROADSTEAD_S3_SECRET_ACCESS_KEY": SECRET,
+            "ROADSTEAD_S3_ATTEMPTS": "3",
+            "ROADSTEAD_REGISTRY_STORAGE": "s3",
+            "ROADSTEAD_REGISTRY_BUCKET": BUCKET,
+            "ROADSTEAD_REGISTRY_BUCKET_PREFIX": self.prefix(),
+            **others,
+        }
+
     def start(self) -> None:
         """Start it, and wait until objects can be written."""
         deadline = time.monotonic() + _LIMIT_S

@@ -15,16 +15,20 @@ from services.registry.ports import UploadTaken, UploadUnknown, WrongDigest, Wro
 from services.shared.s3 import S3Client
 from tests.builders.images import digest_of
 from tests.builders.seaweed import BUCKET
+from tests.fakes.s3 import FakeS3
 
 SHOP, BANK = (RepositoryId("000000000000", "us-east-1", name) for name in ("team/shop", "bank"))
 LATER = time.time() + 3600
 
 
-@pytest.fixture(params=["files", "s3"])
+@pytest.fixture(params=["files", "s3", "s3 in memory"])
 def storage(request, tmp_path):
     """Makes a store over the same content each time: what a process after this one has."""
     if request.param == "files":
         return lambda: FileBlobStore(tmp_path / "blobs")
+    if request.param == "s3 in memory":
+        fake = FakeS3(now=time.time())
+        return lambda: S3BlobStore(tmp_path / "blobs", fake, "bucket")
     server = request.getfixturevalue("seaweed")
     prefix = server.prefix()
     return lambda: S3BlobStore(tmp_path / "blobs", S3Client(server.settings()), BUCKET, prefix)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import json
 import os
 import subprocess
-import sys
 import time
 
 import pytest
@@ -20,7 +18,7 @@ from services.registry.decisions.names import RepositoryId
 from services.shared.bus import CommandRefused
 from services.shared.errors import AwsError, StateUnavailable
 from tests.builders.images import digest_of
-from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
+from tests.builders.registry import ACCOUNT, REGION, registry_at, registry_process, small_image
 from tests.builders.waiting import until
 
 SHOP = RepositoryId(ACCOUNT, REGION, "shop")
@@ -112,36 +110,6 @@ async def test_all_is_there_after_a_restart(nats_platform, tmp_path):
         assert (await registry.ask("GET", path)).headers["Range"] == "0-4"
         done = await registry.ask("PUT", f"{path}?digest={digest_of(b'half done')}", b"done")
         assert done.status == 201
-
-
-async def listening(process) -> int:
-    """The port that a registry process says it listens on."""
-    async with asyncio.timeout(20):
-        while line := await process.stdout.readline():
-            event = json.loads(line)
-            if event["event"] == "service.listening":
-                return event["port"]
-    raise AssertionError("the registry did not start")
-
-
-@contextlib.asynccontextmanager
-async def registry_process(nats_platform, data):
-    """A registry as a process of its own; yields (process, port). It is killed at the end."""
-    environment = os.environ | {
-        "ROADSTEAD_NATS_URL": nats_platform.server.url,
-        "ROADSTEAD_NATS_PASSWORD": nats_platform.passwords["registry"],
-        "ROADSTEAD_DATA": str(data),
-        "ROADSTEAD_PORT": "0",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.registry", stdout=asyncio.subprocess.PIPE, env=environment
-    )
-    try:
-        yield process, await listening(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def test_an_upload_survives_the_kill_of_the_process_and_no_half_blob_is_served(nats_platform, tmp_path):

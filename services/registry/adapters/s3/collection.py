@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 import msgspec
@@ -54,14 +55,17 @@ class Collection:
         data = {_last(entry): entry async for entry in self._bucket.list(self._keys.all_data)}
         entries = [entry async for entry in self._bucket.list(self._keys.all_content)]
         links = {_last(entry) async for entry in self._bucket.list(self._keys.all_links)}
+        old = [(entry.key.split("/")[-2], _last(entry)) for entry in entries if _old(entry, before)]
         freed = 0
-        for entry in entries:
-            found = entry.key.split("/")[-2]
-            if found not in links and _old(entry, before) and self._unlinked.get(found, 0.0) < before:
-                freed += await self._take(found, _last(entry), data)
-        entered = {_last(entry) for entry in entries}
-        orphans = [id for id, entry in data.items() if id not in entered and _old(entry, before)]
-        freed += await self._take_orphans(orphans, data)
+        for found, data_id in old:
+            if found not in links and self._unlinked.get(found, 0.0) < before:
+                freed += await self._take(found, data_id, data)
+        copies = Counter(entry.key.split("/")[-2] for entry in entries)
+        doubles = [(found, data_id) for found, data_id in old if found in links and copies[found] > 1]
+        orphans = data.keys() - {_last(entry) for entry in entries}
+        orphans = {data_id for data_id in orphans if _old(data[data_id], before)} - self._active()
+        if doubles or orphans:
+            freed += await self._take_leftovers(doubles, orphans, data)
         self._unlinked = {found: when for found, when in self._unlinked.items() if when >= before}
         return freed
 
@@ -93,23 +97,25 @@ class Collection:
             await self._bucket.delete(self._keys.data(data_id))
         return data[data_id].size if data_id in data else 0
 
-    async def _take_orphans(self, orphans: list[str], data: dict[str, Entry]) -> int:
-        """Data without an entry: of a process that died before it wrote one, or before it deleted the data too."""
-        left = set(orphans) - self._active()
-        if not left:
-            return 0
-        for found, data_id in (await self._named()).items():
-            for each in data_id & left:
+    async def _take_leftovers(self, doubles: list[tuple[str, str]], orphans: set[str], data: dict[str, Entry]) -> int:
+        """What a registry left that died: a second copy of content, data without an entry; unless links name it."""
+        named = await self._named()
+        freed = 0
+        for found, data_id in doubles:
+            if data_id not in named[found]:
+                freed += await self._take(found, data_id, data)
+        for found, ids in named.items():
+            for each in ids & orphans:
                 log.warning("registry.entry_restored", digest=found, data=each)
                 await self._bucket.put(self._keys.entry(f"sha256:{found}", each), b"")
-            left -= data_id
-        for each in left:
+            orphans -= ids
+        for each in orphans:
             await self._bucket.delete(self._keys.data(each))
-        return sum(data[each].size for each in left)
+        return freed + sum(data[each].size for each in orphans)
 
-    async def _named(self) -> dict[str, set[str]]:
+    async def _named(self) -> defaultdict[str, set[str]]:
         """The data that links name, by the digests of the links: all links are read."""
-        named: dict[str, set[str]] = {}
+        named: defaultdict[str, set[str]] = defaultdict(set)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def read(key: str) -> None:
@@ -118,7 +124,7 @@ class Collection:
                     link = msgspec.json.decode(await self._bucket.read(key), type=Link)
                 except S3NotFound:
                     return
-            named.setdefault(key.rpartition("/")[2], set()).add(link.data)
+            named[key.rpartition("/")[2]].add(link.data)
 
         await asyncio.gather(*[read(entry.key) async for entry in self._bucket.list(self._keys.all_links)])
         return named

@@ -20,6 +20,9 @@ What no link names is old and goes. S3 counts no links, so the collection lists,
 - data that has no entry is deleted only when no link, read one by one, names it; when one does, it gets its entry
   again.
 
+A link alone is written again under its own key. A request to remove one that a registry sent as it died, and that is
+carried out after its successor wrote the link again, takes it: the blob is to be pushed once more.
+
 No condition of a request (`If-None-Match`) is needed for any of it: one registry process has a prefix at a time. One
 that was started later, by mistake or to replace this one, is seen in `registry`, and only that one collects.
 """
