@@ -50,3 +50,13 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the registry of a test keeps its blobs: in files, or in S3 too if the test is marked with EACH_STORAGE."""
+    where: str = getattr(request, "param", "files")
+    if where == "s3":
+        for name, value in request.getfixturevalue("seaweed").environment().items():
+            monkeypatch.setenv(name, value)
+    return where

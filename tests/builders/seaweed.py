@@ -14,12 +14,16 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.shared.s3 import S3Client, S3Error, S3Settings
 from tests.builders.processes import free_ports
 
 KEY, SECRET = "AKIASEAWEEDFSTEST001", "a/secret+of=tests"
 READER = "AKIASEAWEEDFSREADER1"
 BUCKET = "tests"
+EACH_STORAGE = pytest.mark.parametrize("kept", ["files", "s3"], indirect=True)
+"""Marks a test whose registry is to keep blobs in each way in turn; its fixture takes `kept`."""
 _KINDS = ("master", "volume", "filer", "s3")
 _LIMIT_S = 60.0
 

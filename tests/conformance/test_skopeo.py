@@ -10,6 +10,7 @@ import pytest
 
 from tests.builders.images import busybox_image
 from tests.builders.registry import REGION, registry_at
+from tests.builders.seaweed import EACH_STORAGE
 from tests.integration.conftest import nats_platform
 
 __all__ = ["nats_platform"]
@@ -58,13 +59,14 @@ class Skopeo:
 
 
 @pytest.fixture
-async def skopeo(nats_platform, tmp_path):
+async def skopeo(nats_platform, tmp_path, kept):
     async with registry_at(nats_platform, tmp_path / "data") as registry:
         await registry.aws("CreateRepository", repositoryName="team/shop")
         (tmp_path / "home").mkdir()
         yield Skopeo(registry, tmp_path / "home")
 
 
+@EACH_STORAGE
 async def test_an_image_goes_there_and_back_the_same(skopeo, tmp_path):
     image = busybox_image({"/hello": "world"})
     layout = image.write_oci_layout(tmp_path / "image", tag="1")

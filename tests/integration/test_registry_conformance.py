@@ -9,14 +9,18 @@ import pytest
 
 from tests.builders.images import digest_of
 from tests.builders.registry import descriptor, registry_at, small_image
+from tests.builders.seaweed import EACH_STORAGE
 
 EMPTY = "application/vnd.oci.empty.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
+pytestmark = EACH_STORAGE
+
+
 @pytest.fixture
-async def registry(nats_platform, tmp_path):
+async def registry(nats_platform, tmp_path, kept):
     async with registry_at(nats_platform, tmp_path / "data") as running:
         await running.aws("CreateRepository", repositoryName="shop")
         yield running

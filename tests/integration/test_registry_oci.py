@@ -11,13 +11,14 @@ from contracts.records.identity import ACCESS_KEY, ROLE, AccessKey, Role
 from services.shared.state import Store
 from tests.builders.images import digest_of
 from tests.builders.registry import ACCOUNT, descriptor, registry_at, small_image
+from tests.builders.seaweed import EACH_STORAGE
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 JSON = "application/vnd.oci.image.manifest.v1+json"
 
 
 @pytest.fixture
-async def registry(nats_platform, tmp_path):
+async def registry(nats_platform, tmp_path, kept):
     async with registry_at(nats_platform, tmp_path / "data") as running:
         await running.aws("CreateRepository", repositoryName="shop")
         yield running
@@ -34,6 +35,7 @@ async def test_nobody_comes_in_without_a_token(registry):
     assert (welcome.status, welcome.headers["Docker-Distribution-Api-Version"]) == (200, "registry/2.0")
 
 
+@EACH_STORAGE
 async def test_a_pushed_image_is_pulled_by_tag_and_by_digest(registry):
     image = small_image((b"first", b"second"))
     pushed = await registry.push_image("shop", image, "1")
@@ -49,6 +51,7 @@ async def test_a_pushed_image_is_pulled_by_tag_and_by_digest(registry):
         assert (got.status, got.body, got.headers["Docker-Content-Digest"]) == (200, data, digest)
 
 
+@EACH_STORAGE
 async def test_a_blob_is_fetched_in_ranges(registry):
     digest = await registry.push_blob("shop", b"0123456789")
     part = await registry.ask("GET", f"shop/blobs/{digest}", Range="bytes=2-4")
@@ -58,6 +61,7 @@ async def test_a_blob_is_fetched_in_ranges(registry):
     assert (head.status, head.headers["Content-Length"]) == (200, "10")
 
 
+@EACH_STORAGE
 async def test_chunks_come_in_order_or_not_at_all(registry):
     begun = await registry.ask("POST", "shop/blobs/uploads/")
     path = begun.headers["Location"].removeprefix("/v2/")
@@ -98,6 +102,7 @@ async def test_a_wrong_digest_leaves_nothing(registry, tmp_path):
     ]
 
 
+@EACH_STORAGE
 async def test_an_upload_that_broke_off_is_gone_on_with(registry):
     path = (await registry.ask("POST", "shop/blobs/uploads/")).headers["Location"].removeprefix("/v2/")
     _, writer = await asyncio.open_connection("127.0.0.1", registry.port)
@@ -114,6 +119,7 @@ async def test_an_upload_that_broke_off_is_gone_on_with(registry):
     assert done.status == 201
 
 
+@EACH_STORAGE
 async def test_a_blob_is_seen_only_where_it_was_pushed_or_mounted(registry):
     await registry.aws("CreateRepository", repositoryName="other")
     digest = await registry.push_blob("shop", b"shared")
@@ -241,6 +247,7 @@ async def test_tags_are_listed_in_pages(registry):
     assert (await registry.ask("GET", "shop/tags/list?n=x")).status == 400
 
 
+@EACH_STORAGE
 async def test_a_deleted_tag_leaves_the_image_and_a_deleted_image_no_tag(registry):
     image = small_image()
     await registry.push_image("shop", image, "1")

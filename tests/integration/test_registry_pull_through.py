@@ -15,6 +15,7 @@ from services.registry.decisions.names import RepositoryId
 from services.shared.errors import AwsError
 from tests.builders.images import BuiltImage, digest_of
 from tests.builders.registry import ACCOUNT, REGION, descriptor, registry_at, small_image
+from tests.builders.seaweed import EACH_STORAGE
 from tests.builders.waiting import until
 from tests.fakes.image_registry import ImageRegistry
 
@@ -43,7 +44,7 @@ async def upstream():
 
 
 @pytest.fixture
-async def registry(nats_platform, tmp_path, clock, upstream):
+async def registry(nats_platform, tmp_path, clock, upstream, kept):
     async with registry_at(nats_platform, tmp_path / "data", clock=clock) as running:
         await running.aws("CreatePullThroughCacheRule", ecrRepositoryPrefix="hub", upstreamRegistryUrl=upstream.host)
         yield running
@@ -66,6 +67,7 @@ def ahead(registry, clock: Clock, hours: float) -> None:
     registry.password = registry.parts.access.issue(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root")[0]
 
 
+@EACH_STORAGE
 async def test_the_first_pull_comes_through_and_the_next_ones_need_no_upstream(registry, upstream):
     image = small_image((os.urandom(3_000_000), b"small"))
     upstream.push("library/app", "1", image)
@@ -92,6 +94,7 @@ async def test_pulls_at_once_fetch_once(registry, upstream):
     assert all(upstream.requests[digest] == 1 for digest in image.blobs)
 
 
+@EACH_STORAGE
 @pytest.mark.parametrize("size", [10, 3_000_000])
 async def test_wrong_bytes_are_never_served_whole_nor_kept(registry, upstream, size):
     layer = os.urandom(size)
@@ -129,6 +132,7 @@ async def test_a_manifest_with_another_digest_is_refused(registry, upstream):
     assert registry.parts.repositories.find(CACHED) is None
 
 
+@EACH_STORAGE
 async def test_a_transfer_that_breaks_off_is_begun_again_by_the_next_pull(registry, upstream):
     layer = os.urandom(2_000_000)
     image = small_image((layer,))

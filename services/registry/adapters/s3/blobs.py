@@ -40,11 +40,14 @@ Keep = Callable[["S3Upload", str, Shelf], Awaitable[None]]
 class S3Content:
     """An object."""
 
-    def __init__(self, bucket: Bucket, key: str, digest: str, size: int, redirect: bool) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, digest: str, size: int, redirect: bool, lost: Callable[[], None]
+    ) -> None:
         self._bucket = bucket
         self._key = key
         self._digest = digest
         self._redirect = redirect
+        self._lost = lost
         self.size = size
 
     @property
@@ -69,6 +72,7 @@ class S3Content:
                     async for chunk in body:
                         yield chunk
             except S3NotFound:
+                self._lost()
                 raise ContentDamaged(self._digest, f"{self._key} is not in the bucket") from None
 
 
@@ -120,6 +124,8 @@ class S3BlobStore(SpoolingStore):
         self._slots = asyncio.Semaphore(_SLOTS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._putting: set[str] = set()
+        self._lost: set[str] = set()
+        """Data that were looked for and not found: whoever pushes the same is not told that it is there."""
         self._collection = Collection(self._bucket, self._keys, self._lock, self._active)
 
     async def open_bucket(self) -> None:
@@ -161,7 +167,8 @@ class S3BlobStore(SpoolingStore):
                 data = b"".join([chunk async for chunk in body])
         except S3NotFound:
             return None
-        return msgspec.json.decode(data, type=Link), body.modified
+        link = msgspec.json.decode(data, type=Link)
+        return None if link.data in self._lost else (link, body.modified)
 
     async def _write_link(self, key: str, digest: str, link: Link) -> None:
         """With the digest locked: what is linked now, the collection leaves."""
@@ -205,7 +212,8 @@ class S3BlobStore(SpoolingStore):
         if found is None:
             return None
         link = found[0]
-        return S3Content(self._bucket, self._keys.data(link.data), digest, link.size, self._redirect)
+        key = self._keys.data(link.data)
+        return S3Content(self._bucket, key, digest, link.size, self._redirect, lambda: self._lost.add(link.data))
 
     async def read(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> bytes | None:
         """See ports.BlobStore."""
