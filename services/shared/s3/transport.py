@@ -62,7 +62,7 @@ class Transport:
     ) -> tuple[Mapping[str, str], bytes]:
         """Headers and body of the answer, with attempts as the settings say. `size` is that of a body that comes in
         chunks. Raises S3Error."""
-        payload = await _hash(body)
+        payload = await self._hash(body)
         for attempt in range(self._settings.attempts):
             if attempt:
                 await asyncio.sleep(pause_s(attempt))
@@ -119,6 +119,14 @@ class Transport:
             return f"{bucket}.{self._host}", f"/{path}"
         return self._host, f"/{bucket}/{path}" if path else f"/{bucket}"
 
+    async def _hash(self, body: Source) -> str:
+        """What is signed of a body: its hash, unless TLS already keeps much of it whole, or it comes in chunks."""
+        if callable(body) or (self._scheme == "https" and len(body) > _INLINE):
+            return UNSIGNED
+        if len(body) <= _INLINE:
+            return sha256(body).hexdigest() if body else EMPTY_HASH
+        return await asyncio.to_thread(lambda: sha256(body).hexdigest())
+
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             settings = self._settings
@@ -136,14 +144,6 @@ class Transport:
 def pause_s(attempt: int) -> float:
     """How long to wait before another attempt: twice as long each time, anywhere in that, so that many don't meet."""
     return random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (attempt - 1))
-
-
-async def _hash(body: Source) -> str:
-    if callable(body):
-        return UNSIGNED
-    if len(body) <= _INLINE:
-        return sha256(body).hexdigest() if body else EMPTY_HASH
-    return await asyncio.to_thread(lambda: sha256(body).hexdigest())
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
