@@ -12,7 +12,7 @@ from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.peers import Destination
 from services.registry.decisions.upstream import Login, Source
 from services.registry.decisions.uses import Use
-from services.shared.errors import ServiceUnavailable, StateUnavailable
+from services.shared.errors import StateUnavailable
 
 Shelf = Literal["blobs", "manifests"]
 """In a repository blobs and manifests are kept apart: a manifest can't be fetched as a blob."""
@@ -26,9 +26,9 @@ class StorageFull(Exception):
     """There is no room for what was to be written; nothing of it is left."""
 
 
-class StorageAway(ServiceUnavailable):
+class StorageAway(StateUnavailable):
     """What keeps the content can't be reached, or does not let the registry do this. Nothing that was acknowledged is
-    lost, and the same request may succeed later (503)."""
+    lost, and the same may succeed later (503): what goes on by itself tries again."""
 
 
 class WrongDigest(Exception):

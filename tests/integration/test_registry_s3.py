@@ -9,6 +9,7 @@ import time
 import pytest
 
 from services.registry.adapters.s3.sender import PART
+from services.registry.ports import StorageAway
 from services.shared.s3 import Bucket, S3Client, S3Denied, S3Full
 from services.shared.settings import SettingsError
 from tests.builders.images import digest_of
@@ -123,6 +124,24 @@ async def test_while_s3_is_away_uploads_go_on_manifests_are_pulled_and_nothing_i
     storage.link.mend()
     assert (await registry.ask("PUT", f"{path}?digest={digest_of(LARGE)}")).status == 201
     assert (await registry.ask("GET", f"shop/blobs/{digest_of(LARGE)}")).body == LARGE
+
+
+async def test_what_is_deleted_while_s3_is_away_is_gone_at_once_and_freed_later(nats_platform, tmp_path, storage):
+    async with registry_at(nats_platform, tmp_path) as registry:
+        for name in ("shop", "bank"):
+            await registry.aws("CreateRepository", repositoryName=name)
+            await registry.push_image(name, small_image((name.encode(),)), "1")
+        storage.link.cut()
+        image = small_image((b"shop",))
+        assert (await registry.ask("DELETE", f"shop/manifests/{image.digest}")).status == 202
+        assert (await registry.ask("GET", "shop/manifests/1")).said == (404, "MANIFEST_UNKNOWN")
+        await registry.aws("DeleteRepository", repositoryName="bank", force=True)
+        with pytest.raises(StorageAway):
+            await registry.app.cleaner.clean(time.time())
+        storage.link.mend()
+    async with registry_at(nats_platform, tmp_path) as registry:
+        await registry.app.cleaner.clean(time.time() + 10 * 24 * 3600)
+        assert await storage.keys("data") == await storage.keys("repositories") == []
 
 
 async def test_a_push_goes_on_after_the_kill_of_the_registry_and_its_parts_are_dropped(

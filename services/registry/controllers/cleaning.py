@@ -10,7 +10,7 @@ from contracts.records.registry import Repository
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.images import Images
 from services.registry.handlers.repositories import Repositories
-from services.registry.ports import BlobStore
+from services.registry.ports import BlobStore, StorageAway
 from services.registry.settings import RegistrySettings
 from services.shared.clock import system_clock
 from services.shared.state import Table
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Cleaner:
-    """Cleans up every now and then. Times are the file system's, so the machine's own clock is used."""
+    """Cleans up every now and then. Times are the storage's, so the machine's own clock is used."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Cleaner:
             await asyncio.sleep(self._settings.sweep_every_s)
             try:
                 await self.clean(now=system_clock())
-            except OSError as error:
+            except (OSError, StorageAway) as error:
                 log.warning("registry.clean_failed", error=str(error))
 
     async def clean(self, now: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -17,7 +18,7 @@ from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.index import ImageIndex
 from services.registry.handlers.pulls import PullTimes
 from services.registry.handlers.repositories import Repositories
-from services.registry.ports import BlobStore, StorageFull
+from services.registry.ports import BlobStore, StorageAway, StorageFull
 from services.shared.clock import Clock
 from services.shared.errors import AwsError
 from services.shared.state import Store
@@ -337,7 +338,8 @@ class Images:
         attached = [each.digest for each in self.referrers(repository, digest) if each.attached]
         for gone in (*attached, digest):
             await self._store.delete(IMAGE, (*_key(repository), gone), "image.deleted.v1", cause=cause)
-            await self._blobs.remove(repository, gone, "manifests")
+            with contextlib.suppress(StorageAway):  # nobody reaches it any more, and the cleaner takes it
+                await self._blobs.remove(repository, gone, "manifests")
         return tags
 
     def named(self, repository: RepositoryId) -> set[str]:

@@ -122,12 +122,12 @@ class Repositories:
         return await self.change(repository, changed, event)
 
     async def _clear(self, repository: RepositoryId) -> None:
+        await self._blobs.remove_repository(repository)  # first: what is left is found by its images
         key = (repository.account, repository.region, repository.name)
         for tag in self._store.table(IMAGE_TAG).records(*key):
             await self._store.delete(IMAGE_TAG, (*key, tag.tag), "tag.deleted.v1")
         for image in self._store.table(IMAGE).records(*key):
             await self._store.delete(IMAGE, (*key, image.digest), "image.deleted.v1")
-        await self._blobs.remove_repository(repository)
 
     async def clear_orphans(self) -> None:
         """Clear away what a deletion that broke off left: images without a repository, tags without an image."""

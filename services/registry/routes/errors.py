@@ -22,7 +22,7 @@ from services.registry.ports import (
     WrongOffset,
 )
 from services.shared.bus import Conflict
-from services.shared.errors import AwsError, ServiceUnavailable
+from services.shared.errors import AwsError, StateUnavailable
 
 HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
@@ -74,7 +74,7 @@ def as_oci(error: Exception) -> OciError | None:
     """What this exception is to a client of the distribution API; None for a fault of our own."""
     if isinstance(error, OciError):
         return error
-    if isinstance(error, ServiceUnavailable):
+    if isinstance(error, StateUnavailable):
         return OciError("UNAVAILABLE", error.message, headers={"Retry-After": "1"})
     if isinstance(error, AwsError):
         return OciError(_OF_AWS.get(error.code, "MANIFEST_INVALID"), error.message, headers={ECR_CODE: error.code})
