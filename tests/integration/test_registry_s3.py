@@ -83,6 +83,17 @@ async def test_an_image_is_pushed_pulled_mounted_and_collected(registry, storage
     assert await storage.keys("data") == await storage.keys("content") == await storage.keys("repositories") == []
 
 
+async def test_what_two_repositories_push_is_kept_once_and_the_parts_of_the_second_are_dropped(registry, storage):
+    await registry.aws("CreateRepository", repositoryName="bank")
+    for name in ("shop", "bank"):
+        await registry.push_blob(name, LARGE)
+    assert (len(await storage.keys("data")), len(await storage.keys("repositories"))) == (1, 2)
+    await until(lambda: _none(storage))
+    await registry.aws("DeleteRepository", repositoryName="shop", force=True)
+    await registry.app.cleaner.clean(time.time())
+    assert (await registry.ask("GET", f"bank/blobs/{digest_of(LARGE)}")).body == LARGE
+
+
 async def test_another_disk_finds_all_that_is_in_the_bucket(nats_platform, tmp_path, storage):
     image = small_image((b"1", LARGE))
     async with registry_at(nats_platform, tmp_path / "first") as registry:

@@ -100,6 +100,16 @@ def test_what_was_found_linked_or_named_stays_while_the_rest_is_collected(tmp_pa
     asyncio.run(run())
 
 
+async def with_unlinked(root, data: bytes) -> Registry:
+    """A registry with old content that no repository has any more."""
+    registry = Registry(root, FakeS3(now=10 * LIFE))
+    await registry.store.open_bucket()
+    await registry.work("put", (0, digest_of(data)))
+    await registry.store.remove(REPOSITORIES[0], digest_of(data))
+    registry.s3.now += 2 * LIFE
+    return registry
+
+
 class Dies(BaseException):
     """The process ends here."""
 
@@ -168,13 +178,8 @@ async def test_a_registry_that_dies_while_it_collects_leaves_nothing_that_leads_
 
 async def test_what_is_linked_while_links_are_listed_is_not_collected(tmp_path, monkeypatch):
     """The link was on its way when the collection began, and written when the links had been listed."""
-    s3 = FakeS3(now=10 * LIFE)
-    registry = Registry(tmp_path, s3)
-    await registry.store.open_bucket()
-    digest = digest_of(b"one")
-    await registry.work("put", (0, digest))
-    await registry.store.remove(REPOSITORIES[0], digest)
-    s3.now += 2 * LIFE
+    registry = await with_unlinked(tmp_path, b"one")
+    s3, digest = registry.s3, digest_of(b"one")
     put, plain = FakeBucket.put, FakeBucket.list
     sent, listed = asyncio.Event(), asyncio.Event()
 
@@ -232,13 +237,8 @@ async def test_only_the_registry_that_was_started_last_collects(tmp_path):
 
 async def test_what_a_failed_request_may_have_linked_is_not_collected(tmp_path, monkeypatch):
     """The answer to writing a link was lost: the link is there, and was not when the collection listed links."""
-    s3 = FakeS3(now=10 * LIFE)
-    registry = Registry(tmp_path, s3)
-    await registry.store.open_bucket()
-    digest = digest_of(b"one")
-    await registry.work("put", (0, digest))
-    await registry.store.remove(REPOSITORIES[0], digest)
-    s3.now += 2 * LIFE
+    registry = await with_unlinked(tmp_path, b"one")
+    s3, digest = registry.s3, digest_of(b"one")
     real, listed = FakeBucket.put, asyncio.Event()
 
     async def lost(self, key, data):

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from services.shared.s3.errors import S3Away, S3Error, S3Refused
-from services.shared.s3.transport import Transport, pause_s
+from services.shared.s3.transport import Request, Transport, pause_s
 
 CHUNK = 256 * 1024
 
@@ -90,7 +90,7 @@ class Body:
         if self.etag:
             headers["If-Match"] = self.etag
         self._response = await self._stack.enter_async_context(
-            self._transport.open("GET", self._bucket, self._key, headers=headers)
+            self._transport.open(Request("GET", self._bucket, self._key, headers=headers))
         )
         if "Range" in headers and self._response.status != 206:
             await self._stack.aclose()

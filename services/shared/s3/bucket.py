@@ -8,6 +8,7 @@ from calendar import timegm
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from hashlib import md5
+from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -17,7 +18,7 @@ from services.shared.aws.xml import xml_text
 from services.shared.s3.body import Body, read_all
 from services.shared.s3.errors import S3Error, S3NotFound, error_of, kind_of
 from services.shared.s3.settings import S3Settings
-from services.shared.s3.transport import Source, Transport
+from services.shared.s3.transport import Request, Source, Transport
 
 MOST_DELETED = 1000
 LARGEST_COPY = 5 * 1024**3
@@ -279,16 +280,8 @@ class Bucket:
         """Where whoever has the URL may get the object for so many seconds (a week at most)."""
         return self._transport.url(self.name, key, seconds)
 
-    async def _call(
-        self,
-        method: str,
-        key: str = "",
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Source = b"",
-        size: int | None = None,
-    ) -> tuple[Mapping[str, str], bytes]:
-        return await self._transport.call(method, self.name, key, query, headers, body, size)
+    async def _call(self, method: str, key: str = "", **more: Any) -> tuple[Mapping[str, str], bytes]:
+        return await self._transport.call(Request(method, self.name, key, **more))
 
 
 def _parsed(answer: bytes) -> ElementTree.Element:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from services.shared.aws.signer import EMPTY_HASH, UNSIGNED, canonical, presigned_query, signed_headers
@@ -27,6 +28,18 @@ LONGEST_ERROR = 65536
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _INLINE = 65536
 _NEVER_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked. `size` is that of a body that comes in chunks."""
+
+    method: str
+    bucket: str
+    key: str = ""
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    body: Source = b""
+    size: int | None = None
 
 
 class Transport:
@@ -50,24 +63,14 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def call(
-        self,
-        method: str,
-        bucket: str,
-        key: str = "",
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Source = b"",
-        size: int | None = None,
-    ) -> tuple[Mapping[str, str], bytes]:
-        """Headers and body of the answer, with attempts as the settings say. `size` is that of a body that comes in
-        chunks. Raises S3Error."""
-        payload = await self._hash(body)
+    async def call(self, request: Request) -> tuple[Mapping[str, str], bytes]:
+        """Headers and body of the answer, with attempts as the settings say. Raises S3Error."""
+        payload = await self._hash(request.body)
         for attempt in range(self._settings.attempts):
             if attempt:
                 await asyncio.sleep(pause_s(attempt))
             try:
-                async with self.open(method, bucket, key, query, headers, body, size, payload) as response:
+                async with self.open(request, payload) as response:
                     return response.headers, await _read(response, LONGEST_ANSWER)
             except S3Away:
                 if attempt + 1 >= self._settings.attempts:
@@ -75,31 +78,21 @@ class Transport:
         raise AssertionError("S3Settings.attempts must be at least one")
 
     @asynccontextmanager
-    async def open(
-        self,
-        method: str,
-        bucket: str,
-        key: str = "",
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Source = b"",
-        size: int | None = None,
-        payload: str = EMPTY_HASH,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def open(self, request: Request, payload: str = EMPTY_HASH) -> AsyncIterator[aiohttp.ClientResponse]:
         """One attempt: an answer that is none of the errors, its body yet to be read. Raises S3Error."""
-        what = f"{method} {bucket}/{key}".rstrip("/")
-        host, path = self._place(bucket, key)
-        text = canonical(query or {})
-        named = {"Host": host, "X-Amz-Content-Sha256": payload, **(headers or {})}
-        signed = signed_headers(
-            self._credentials, "s3", self._settings.region, self._clock(), method, path, text, named, payload
-        )
-        if size is not None:  # some servers forget the header before they verify, so it is not signed
-            signed["Content-Length"] = str(size)
+        what = f"{request.method} {request.bucket}/{request.key}".rstrip("/")
+        host, path = self._place(request.bucket, request.key)
+        text = canonical(request.query)
+        named = {"Host": host, "X-Amz-Content-Sha256": payload, **request.headers}
+        region, now = self._settings.region, self._clock()
+        headers = signed_headers(self._credentials, "s3", region, now, request.method, path, text, named, payload)
+        if request.size is not None:  # some servers forget the header before they verify, so it is not signed
+            headers["Content-Length"] = str(request.size)
         url = URL(f"{self._scheme}://{host}{path}{'?' if text else ''}{text}", encoded=True)
-        data = body() if callable(body) else body or None
+        data = request.body() if callable(request.body) else request.body or None
+        asked = self._client().request(request.method, url, headers=headers, data=data, allow_redirects=False)
         try:
-            async with self._client().request(method, url, headers=signed, data=data, allow_redirects=False) as answer:
+            async with asked as answer:
                 if answer.status >= 300:
                     raise error_of(answer.status, await _read(answer, LONGEST_ERROR), what, _hint(answer))
                 yield answer
