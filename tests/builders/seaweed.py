@@ -86,8 +86,20 @@ class Seaweed:
                 Path(f"/tmp/seaweedfs-{kind}-grpc-{self._ports[f'{kind}.port.grpc']}.sock").unlink(missing_ok=True)
 
     def prefix(self) -> str:
-        """A prefix of BUCKET that nobody has used yet: a bucket takes longer to make."""
+        """A prefix of BUCKET that nobody has used yet: a bucket takes longer to make, and there can't be many."""
         return f"place-{next(self._places)}"
+
+    def bucket(self) -> str:
+        """The name of a new bucket, for who needs all of one."""
+        name = f"bucket-{next(self._places)}"
+
+        async def make() -> None:
+            client = S3Client(self.settings())
+            await client.bucket(name).create()
+            await client.close()
+
+        asyncio.run(make())
+        return name
 
     def _started(self, deadline: float) -> bool:
         """Whether it came up; a port that somebody else took meanwhile ends it."""
