@@ -89,19 +89,20 @@ def is_critical(service: Service) -> bool:
 def impairs(tasks: Iterable[tuple[Task, TaskStatus | None]], checked: bool) -> bool:
     """Whether a critical daemon's tasks on a node tell that the node is not well: the latest of which something is
     known has failed, was stopped or is ill. Not known is what becomes of one that is not up yet (`checked`: not healthy
-    yet), and what the scheduler stops in an update is no failure.
+    yet), and what the scheduler stops in an update is no failure, nor well if it never was.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-daemons-auto-repair.html
     """
     for task, status in sorted(tasks, key=lambda each: each[0].created_at, reverse=True):
         state = life.counts_as(task, status)
-        if state in ("stopping", "stopped"):
-            return not _replaced(task)
-        if state == "running" and status is not None:
-            if status.health_status == "UNHEALTHY":
-                return True
-            if status.health_status == "HEALTHY" or not checked:
-                return False
+        if state in ("stopping", "stopped") and not _replaced(task):
+            return True
+        if status is None:
+            continue
+        if state == "running" and status.health_status == "UNHEALTHY":
+            return True
+        if status.health_status == "HEALTHY" if checked else status.started_at is not None:
+            return False
     return False
 
 

@@ -81,10 +81,11 @@ def test_an_alarm_brings_the_revision_before_back_and_that_is_not_watched():
 
 def told(last="RUNNING", health="UNKNOWN", at=1.0, **members):
     made = task(f"t{at}", created_at=at, **members)
-    return made, status(made, last, health_status=health)
+    return made, status(made, last, health_status=health, started_at=None if last == "PENDING" else at)
 
 
 BY_SCHEDULER = {"desired_status": "STOPPED", "stop_code": "ServiceSchedulerInitiated"}
+NEVER_UP = told("PENDING", at=2.0, **BY_SCHEDULER)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,9 @@ BY_SCHEDULER = {"desired_status": "STOPPED", "stop_code": "ServiceSchedulerIniti
         ([told(), told("STOPPED", at=2.0, stopped_reason="scaled", **BY_SCHEDULER)], False, False),
         ([told(), told("STOPPED", at=2.0, stopped_reason=UNHEALTHY_REASON, **BY_SCHEDULER)], False, True),
         ([told(at=2.0, lost_at=3.0)], False, False),
+        ([told("STOPPED"), NEVER_UP, told("PENDING", at=3.0)], False, True),
+        ([told("STOPPED"), told("STOPPED", at=2.0, stopped_reason="scaled", **BY_SCHEDULER)], True, True),
+        ([told(), NEVER_UP], False, False),
     ],
 )
 def test_what_the_tasks_of_a_critical_daemon_say_of_their_node(tasks, checked, impaired):
