@@ -109,6 +109,32 @@ async def test_all_traffic_shifts_at_once_without_a_failed_request_and_what_is_b
     assert {code for code, _ in answers} == {200}
 
 
+async def test_a_request_in_the_haproxy_of_before_is_waited_for(stage):
+    await stage.serve("a", "b", check={})
+    await stage.run("a")
+    await stage.run("b")
+    await until(lambda: stage.targets() == {"a": "healthy", "b": "healthy"})
+    async with stage.session() as session:
+        held = [asyncio.create_task(stage.visit(session, "/held")) for _ in range(4)]
+        await until(lambda: all(stage.answers[name].held.is_set() for name in "ab"))
+        await stage.app.proxy.know({"x-new"})
+        await stage.stop("a")
+        await until(lambda: stage.app.proxy.carried(f"x:{HOST}")["a"].state == "drain")
+        looks, look = [], stage.app.proxy.look
+
+        async def counted():
+            looks.append(await look())
+            return looks[-1]
+
+        stage.app.proxy.look = counted
+        await until(lambda: len(looks) > 5)
+        assert stage.targets()["a"] == "healthy", "there are requests left on it"
+        for name in "ab":
+            stage.answers[name].released.set()
+        assert {code for code, _ in await asyncio.gather(*held)} == {200}
+        await until(lambda: stage.targets() == {"a": "drained", "b": "healthy"})
+
+
 async def test_tasks_from_before_a_service_came_to_its_gateway_are_none_of_its(stage):
     await stage.serve("b", "a", check={}, behind=["b"])
     await stage.run("a")

@@ -55,6 +55,11 @@ class Haproxy:
         """Whether there is no such program."""
         return self._program is None
 
+    @property
+    def lingers(self) -> bool:
+        """Whether one that was started before the present one still has requests: nobody counts them."""
+        return any(past.poll() is None for past in self._past)
+
     def frame_before(self) -> Frame | None:
         """The frame of the one that runs here already."""
         if not runs_in(self.folder):

@@ -175,7 +175,9 @@ class ExpressController(Marked):
         """Whether nothing is in flight in the place that the service has left, with weights or without."""
         assert service.front is not None
         places = [f"{kind}:{service.front.host}" for kind in _PLACES]
-        return all(self._proxy.carried(place) or self._proxy.settled(place) for place in places)
+        return not self._proxy.haproxy.lingers and all(
+            self._proxy.carried(place) or self._proxy.settled(place) for place in places
+        )
 
     def _replica(self, name: str, task: Task | None, found: str, server: Server | None, settled: bool) -> Replica:
         drained = self._drained.get(name)
