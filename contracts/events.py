@@ -168,6 +168,7 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
     IMAGE_SCAN: (
         "scan.requested.v1",
         "image.scanned.v1",
+        "findings.changed.v1",
         "scan.failed.v1",
         "scan.forgotten.v1",
         "sbom.stored.v1",

@@ -14,7 +14,7 @@ from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE
 from contracts.records.identity import ACCESS_KEY, MANAGED_NODE, POLICY, ROLE
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.network import SECURITY_GROUP
-from contracts.records.registry import IMAGE, IMAGE_TAG
+from contracts.records.registry import IMAGE, IMAGE_TAG, REGISTRY_SETTINGS
 from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import CONTAINER_INSTANCE, GATEWAY, SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
@@ -93,7 +93,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
     "identity": (ACCESS_KEY, TASK, TASK_DEFINITION, CONTAINER_INSTANCE),
     "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
     "discovery": (ACCESS_KEY, SERVICE, TASK, TASK_DEFINITION, TASK_STATUS),
-    "scanner": (IMAGE,),
+    "scanner": (IMAGE, REGISTRY_SETTINGS),
     "autoscaler": (ACCESS_KEY, SERVICE, METRIC_ALARM),
     "app_runner_gateway": (ACCESS_KEY, SERVICE, GATEWAY, TASK, TASK_STATUS, IMAGE_TAG),
     "network": (ACCESS_KEY, SERVICE, TASK, TASK_STATUS, NODE),
@@ -114,6 +114,8 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
 PUBLISHES: dict[str, tuple[str, ...]] = {
     "agent": ("logs.>", "metrics.agent.*", HEARTBEATS, EXEC_OUT),
     "scheduler": (EXEC_OPEN, "aws.events.*.*.aws_ecs.*", f"$JS.API.DIRECT.GET.{EVENTS_STREAM}"),
+    "registry": ("aws.events.*.*.aws_ecr.*",),
+    "scanner": ("metrics.scanner.*",),
     "identity": (NODE_LOGIN_REPLIES,),
     "edge": (EXEC_ATTACH, EXEC_IN),
     "monitor": ("logs.>", "metrics.monitor.*", "$JS.API.STREAM.PURGE.LOGS"),
@@ -141,6 +143,7 @@ READS_STREAMS: dict[str, tuple[str, ...]] = {
 
 CONSUMES: dict[str, dict[str, tuple[Kind[Any], ...]]] = {
     "scheduler": {"telling": (TASK, TASK_STATUS, SERVICE, NODE, CONTAINER_INSTANCE)},
+    "registry": {"telling": (IMAGE_SCAN,)},
     "scanner": {"images": (IMAGE,)},
     "app_runner_gateway": {"images": (IMAGE_TAG,)},
 }

@@ -1,5 +1,7 @@
 """What happened, in the form in which EventBridge delivers it, and who is told of it over HTTP."""
 
+import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +25,30 @@ class AwsEvent(msgspec.Struct, kw_only=True, frozen=True, rename={"detail_type":
     resources: list[str]
     detail: dict[str, Any]
     version: str = "0"
+
+
+def told(
+    source: str,
+    detail_type: str,
+    where: tuple[str, str],
+    at: float,
+    resources: list[str],
+    detail: dict[str, Any],
+    *of: str,
+) -> AwsEvent:
+    """The event of a change in an account and region (`where`), logged at `at` (seconds since the epoch). Its id comes
+    of `of`, which names the change."""
+    text = hashlib.sha256("\0".join(of).encode()).hexdigest()
+    return AwsEvent(
+        id=f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}",
+        detail_type=detail_type,
+        source=source,
+        account=where[0],
+        time=datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z"),
+        region=where[1],
+        resources=resources,
+        detail=detail,
+    )
 
 
 class Webhook(msgspec.Struct, kw_only=True, frozen=True):

@@ -4,6 +4,7 @@ A push of a new manifest under a tag is two changes, each whole by itself: the i
 (`image.pushed.v1`), then the tag names it (`tag.moved.v1`). What stops between the two leaves an untagged image.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -270,6 +271,29 @@ def is_container_image(image: Image) -> bool:
     if image.manifests or image.config is None or image.config.media_type not in CONFIGS:
         return False
     return not image.layers or any(".tar" in layer.media_type for layer in image.layers)
+
+
+def scan_frequency(rules: list[dict[str, Any]], name: str) -> tuple[str, list[dict[str, str]]]:
+    """What RegistryScanningConfiguration's rules come to: (the frequency at which a repository is scanned, the filters
+    of the registry's rules that say so)."""
+    for frequency in ("CONTINUOUS_SCAN", "SCAN_ON_PUSH"):
+        found = [
+            each
+            for rule in rules
+            if rule["scanFrequency"] == frequency
+            for each in rule["repositoryFilters"]
+            if _filter_matches(each["filter"], name)
+        ]
+        if found:
+            return frequency, found
+    return "MANUAL", []
+
+
+def _filter_matches(pattern: str, name: str) -> bool:
+    """A filter without a wildcard matches all names that have it in them, as ECR's documentation of filters says."""
+    if "*" not in pattern:
+        return pattern in name
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
 
 
 REPOSITORY = Kind("registry", "repository", Repository, ("account", "region", "name"))

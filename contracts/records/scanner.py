@@ -13,18 +13,29 @@ SEVERITIES = ("UNDEFINED", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 EVERYWHERE = "*"
 
 
+class FindingsChange(msgspec.Struct, kw_only=True, frozen=True):
+    """What other advisories made of an image that was scanned before: findings that are new and that are gone, by
+    severity, and some of them as `CVE package version`. A finding that only tells something else is in neither."""
+
+    at: float
+    added: dict[str, int] = {}
+    gone: dict[str, int] = {}
+    added_names: list[str] = []
+    gone_names: list[str] = []
+
+
 class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
     """The newest scan of an image.
 
     status: IN_PROGRESS (asked for, or begun) | COMPLETE | FAILED | UNSUPPORTED_IMAGE, as ECR names them; `description`
-    says why. `requested_at` is when this scan was asked for; `started_by` PUSH, or API (StartImageScan).
-    `counts` are findings by severity, `fixable` those of them for which a fixed version is known; `named` gives the
-    names of some of them, fixable ones first. `advisories` is the version of the index that it was matched with
-    (empty: there was none), `advisories_at` its newest advisory. `report` is the SHA-256 of the file with all of it.
-    `contents` is a hash of what was found in the image, whatever is known of it. `boms` are the digests of the
-    manifests by which its bills of materials are its referrers, by format (cyclonedx, spdx); `boms_of` the `contents`
-    that they tell of, empty when they are to be put (again).
-    """
+    says why. `requested_at` is when this scan was asked for; `started_by` PUSH, or API (StartImageScan). `counts` are
+    findings by severity, `fixable` those of them for which a fixed version is known; `named` gives the names of some of
+    them, fixable ones first. `advisories` is the version of the index that it was matched with (empty: there was none),
+    `advisories_at` its newest advisory; it is not written again when others find the same. `exploited` counts the
+    findings that are known to be exploited. `report` is the SHA-256 of the file with the findings, `contents` that of
+    the file with what was found in the image, whatever is known of it. `change` is what the newest match found other
+    than the one before it. `boms` are the digests of the manifests by which its bills of materials are its referrers,
+    by format (cyclonedx, spdx); `boms_of` the `contents` that they tell of, empty when they are to be put (again)."""
 
     account: str
     region: str
@@ -45,6 +56,8 @@ class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
     contents: str = ""
     boms: dict[str, str] = {}
     boms_of: str = ""
+    exploited: int = 0
+    change: FindingsChange | None = None
 
 
 class ScanGate(msgspec.Struct, kw_only=True, frozen=True):

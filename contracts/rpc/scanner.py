@@ -25,7 +25,8 @@ class ScanStarted(msgspec.Struct, kw_only=True, frozen=True):
 
 class DescribeFindings(msgspec.Struct, kw_only=True, frozen=True):
     """The findings of an image's newest scan, the worst first, at most `max_results`. Refused with
-    ScanNotFoundException, or InvalidParameterException for a token that was not given out."""
+    ScanNotFoundException, or InvalidParameterException for a token that was not given out. `enhanced`: with what the
+    advisories say in words."""
 
     account: str
     region: str
@@ -33,12 +34,33 @@ class DescribeFindings(msgspec.Struct, kw_only=True, frozen=True):
     digest: str
     max_results: int = 100
     next_token: str = ""
+    enhanced: bool = False
+
+
+class CvssScore(msgspec.Struct, kw_only=True, frozen=True):
+    """A CVSS base score: `version` of the vector (`2.0`, `3.1`, `4.0`), `base` 0.0 to 10.0."""
+
+    version: str
+    base: float
+    vector: str
+
+
+class AdvisoryDetail(msgspec.Struct, kw_only=True, frozen=True):
+    """What an advisory says in words. Times are RFC 3339, empty when they are not known."""
+
+    summary: str = ""
+    published: str = ""
+    modified: str = ""
+    scores: list[CvssScore] = []
+    references: list[str] = []
 
 
 class Finding(msgspec.Struct, kw_only=True, frozen=True):
     """A vulnerability of one package. `name` is the CVE's, or the advisory's own. `package` is what is installed,
-    `source` what it was built of (the name that distributions' advisories use). `fixed` is empty when no fixed
-    version is known. `layer` is the digest of the layer that brought it, `path` the file that says so."""
+    `source` what it was built of (the name that distributions' advisories use). `fixed` is empty when no fixed version
+    is known. `aliases` are the ids of the advisories that tell of it, and their other names; `exploited` is the day
+    (YYYY-MM-DD) on which it became known to be exploited. `layer` is the digest of the layer that brought it, `path`
+    the file that says so."""
 
     name: str
     severity: str
@@ -54,10 +76,13 @@ class Finding(msgspec.Struct, kw_only=True, frozen=True):
     path: str = ""
     score: float = 0.0
     vector: str = ""
+    aliases: list[str] = []
+    exploited: str = ""
 
 
 class Findings(msgspec.Struct, kw_only=True, frozen=True):
-    """A page of findings. Without a COMPLETE scan there are none. `next_token` is empty at the end."""
+    """A page of findings. Without a COMPLETE scan there are none. `next_token` is empty at the end. `details` are the
+    advisories of the findings by their ids, when they were asked for; `requested_at` is when the scan was asked for."""
 
     status: str
     description: str = ""
@@ -66,6 +91,8 @@ class Findings(msgspec.Struct, kw_only=True, frozen=True):
     counts: dict[str, int] = {}
     findings: list[Finding] = []
     next_token: str = ""
+    requested_at: float = 0.0
+    details: dict[str, AdvisoryDetail] = {}
 
 
 START_SCAN = Command("scanner", "start_scan", StartScan, ScanStarted)

@@ -108,8 +108,15 @@ def _add_spot(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
 def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """The commands of the scanner; `command` makes one."""
     osv = command("advisories", "Known vulnerabilities that images are held against, in OSV's format.")
-    osv.add_argument("action", choices=("import", "status"))
-    osv.add_argument("path", nargs="?", default="", metavar="PATH", help="a file or folder (import)")
+    osv.add_argument("action", choices=("import", "update", "status"))
+    osv.add_argument(
+        "path",
+        nargs="?",
+        default="",
+        metavar="PATH",
+        help="a file or folder (import); a feed, a folder or URL (update)",
+    )
+    osv.add_argument("--replace", action="store_true", help="import: what came from elsewhere goes")
     gates = command("gate", "Keep images with bad findings from running.")
     gates.add_argument("action", choices=("set", "show", "remove"))
     gates.add_argument("--severity", default="CRITICAL", metavar="SEVERITY", help="this one or worse (CRITICAL)")

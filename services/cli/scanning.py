@@ -26,26 +26,70 @@ def _refused(answer: Any) -> int:
 
 
 def advisories(layout: Layout, arguments: argparse.Namespace) -> int:
-    """Import advisories, or tell what is imported. Exit code 1 when there is nothing."""
-    if arguments.action == "import":
-        path = str(Path(arguments.path).resolve())
-        status, answer = _ask(layout, "POST", "/advisories", {"path": path}, IMPORT_S)
-        if status != 200:
-            return _refused(answer)
-        for problem in answer["problems"]:
-            print(f"skipped: {problem}", file=sys.stderr)
-        if answer["skipped"] > len(answer["problems"]):
-            print(f"skipped: {answer['skipped'] - len(answer['problems'])} more", file=sys.stderr)
-    else:
-        status, answer = _ask(layout, "GET", "/advisories")
-    if not answer:
+    """Import advisories, take in what is new in feeds, or tell what there is. Exit code 1 when there is nothing, or not
+    all could be read."""
+    return {"import": _import, "update": _update, "status": _status}[arguments.action](layout, arguments)
+
+
+def _import(layout: Layout, arguments: argparse.Namespace) -> int:
+    wanted = {"path": str(Path(arguments.path).resolve()), "replace": arguments.replace}
+    status, answer = _ask(layout, "POST", "/advisories", wanted, IMPORT_S)
+    if status != 200:
+        return _refused(answer)
+    _print_taken_in(answer)
+    return 0
+
+
+def _update(layout: Layout, arguments: argparse.Namespace) -> int:
+    feed = arguments.path
+    if feed and not feed.startswith(("http://", "https://")):
+        feed = str(Path(feed).resolve())
+    status, answer = _ask(layout, "POST", "/advisories/update", {"feed": feed}, IMPORT_S)
+    if status != 200:
+        return _refused(answer)
+    for each in answer["updates"]:
+        if "refused" not in each:
+            _print_taken_in(each)
+        if each.get("refused") or each.get("stopped"):
+            print(f"{each['path']}: {each.get('refused') or each['stopped']}", file=sys.stderr)
+    if not answer["updates"]:
+        print("No feed is known: `roadstead advisories update URL`", file=sys.stderr)
+    return int(not answer["updates"] or any(each.get("refused") or each.get("stopped") for each in answer["updates"]))
+
+
+def _print_taken_in(answer: dict[str, Any]) -> None:
+    for problem in answer["problems"]:
+        print(f"skipped: {problem}", file=sys.stderr)
+    if answer["skipped"] > len(answer["problems"]):
+        print(f"skipped: {answer['skipped'] - len(answer['problems'])} more", file=sys.stderr)
+    exploited = f", {answer['exploited']} known exploited" if answer["exploited"] else ""
+    print(f"{answer['used']} advisories of {answer['path']}{exploited}, imported {_stamp(answer['imported_at'])}")
+    print(
+        f"{answer['changed']} new or changed, {answer['withdrawn']} withdrawn or about nothing,"
+        f" {answer['dropped']} gone, {answer['skipped']} skipped; version {answer['version']}"
+    )
+
+
+def _status(layout: Layout, arguments: argparse.Namespace) -> int:
+    _, answer = _ask(layout, "GET", "/advisories")
+    if not answer or not answer.get("sources"):
         print("No advisories are imported: `roadstead advisories import PATH`", file=sys.stderr)
         return 1
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer["imported_at"]))
-    print(f"{answer['used']} advisories of {answer['path']}, imported {stamp}, the newest of {answer['newest'][:10]}")
-    print(f"{answer['withdrawn']} withdrawn or about nothing, {answer['skipped']} skipped; version {answer['version']}")
+    print(f"version {answer['version']}, the newest of {answer['newest'][:10]}, {answer['exploited']} known exploited")
+    for source in answer["sources"]:
+        updated = _stamp(source["updated_at"]) if source["updated_at"] else "never"
+        print(
+            f"{source['kind']} {source['name']}: {source['used']} entries, updated {updated},"
+            f" the newest of {source['newest'][:10]}"
+        )
+        for problem in source["problems"]:
+            print(f"  skipped: {problem}")
     print(", ".join(f"{name} ({count} packages)" for name, count in sorted(answer["ecosystems"].items())))
     return 0
+
+
+def _stamp(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def gate(layout: Layout, arguments: argparse.Namespace) -> int:

@@ -48,6 +48,7 @@ from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.sending import Sending
 from services.registry.handlers.settings import Settings
 from services.registry.handlers.signing import ManagedSigning
+from services.registry.handlers.telling import Telling
 from services.registry.handlers.templates import ByTemplate, Prefixed
 from services.registry.routes import Distribution
 from services.registry.routes.peers import PeerDoor
@@ -127,6 +128,8 @@ class RegistryApp(App):
         )
         self._open_doors(policies, prefixed)
         await self._serve(access, pull_through)
+        self._telling = Telling(host.bus, images).consumer()
+        await self._telling.start()
         self._begin(images)
 
     async def _serve(self, access: Access, pull_through: PullThrough) -> None:
@@ -264,6 +267,8 @@ class RegistryApp(App):
 
     async def stop(self) -> None:
         """Let go."""
+        if hasattr(self, "_telling"):
+            await self._telling.stop()
         work = getattr(self, "_work", [])
         for task in work:
             task.cancel()

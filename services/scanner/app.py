@@ -10,25 +10,28 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from contracts.records.registry import IMAGE, Image
-from contracts.records.scanner import IMAGE_SCAN, KINDS
+from contracts.records.registry import IMAGE, REGISTRY_SETTINGS, Image
+from contracts.records.scanner import IMAGE_SCAN, KINDS, SCAN_GATE
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
 from services.scanner.adapters.files import Files
 from services.scanner.adapters.registry import open_attachments, open_layers
 from services.scanner.adapters.workers import Workers
 from services.scanner.controllers.documents import DocumentController
+from services.scanner.controllers.rematching import Rematching
 from services.scanner.controllers.scanning import ScanController
 from services.scanner.decisions.tar import Limits
 from services.scanner.handlers.advisories import Advisories, ImportFailed
 from services.scanner.handlers.asking import Asking
 from services.scanner.handlers.documents import Documents
+from services.scanner.handlers.measures import Measures
+from services.scanner.handlers.policy import Policy
 from services.scanner.handlers.scanning import Scans
 from services.scanner.ports import Attachments, Layers
 from services.scanner.routes import Door
 from services.scanner.settings import ScannerSettings
 from services.shared.consumers import Consumer
 from services.shared.runner import App, Host
-from services.shared.state import Store
+from services.shared.state import Change, Store, View
 
 log = structlog.get_logger()
 
@@ -55,7 +58,10 @@ class ScannerApp(App):
             auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
         )
         self._store, _ = await asyncio.gather(Store.open(host.bus, KINDS), self.advisories.open())
-        self._files.drop_other_reports(scan.report for scan in self._store.table(IMAGE_SCAN).records())
+        known = self._store.table(IMAGE_SCAN).records()
+        self._files.drop_others((scan.report for scan in known), (scan.contents for scan in known))
+        self._view = await View.open(host.bus, REGISTRY_SETTINGS)
+        policy = Policy(self._view, self._store)
         scans = Scans(
             host.bus,
             self._store,
@@ -66,26 +72,38 @@ class ScannerApp(App):
             host.clock,
             _limits(settings),
         )
-        self._controller = ScanController(self._store, scans, self.advisories, settings.scans)
+        self._controller = ScanController(self._store, scans, settings.scans)
         self._store.listen(self._controller.heard)
         self._documents = Documents(host.bus, self._store, self._files, Workers(1), self._open_attachments)
-        asking = Asking(host.bus, self._store, self._files, self.advisories, scans, host.clock)
-        self._door = Door(
-            self._store, self._files, self.advisories, self._controller.mark_all, self._documents, host.clock
+        self.rematching = Rematching(
+            self._store, self._files, workers, self.advisories, scans.uses, policy.follows, host.clock, host.metrics
         )
+        self._store.listen(self.rematching.heard)
+        self._store.listen(self._policy_changed)
+        self._view.listen(self._policy_changed)
+        self.advisories.changed = self.rematching.wake
+        measures = Measures(host.bus, self._store, host.instance, host.clock)
+        self.rematching.pass_done = lambda looked, changed: measures.tell(looked, changed)
+        asking = Asking(host.bus, self._store, self.advisories, scans, self.rematching.settled, policy, host.clock)
+        self._door = Door(self._store, self._files, self.advisories, self._documents, host.clock)
         self._door.measure(host.metrics)
         handlers = {"image.pushed.v1": asking.on_image_pushed, "image.deleted.v1": asking.on_image_deleted}
         self._consumer = Consumer(host.bus, "images", (IMAGE,), handlers)
         await self._consumer.start()
         await host.bus.serve(START_SCAN, asking.start_scan)
         await host.bus.serve(DESCRIBE_FINDINGS, asking.describe_findings)
-        self._work = [host.bus.spawn(self._controller.run(), "scanning")]
+        self._work = [
+            host.bus.spawn(self._controller.run(), "scanning"),
+            host.bus.spawn(self.rematching.run(), "rematching"),
+        ]
         if settings.sbom:
             documenting = DocumentController(self._store, self._documents)
             self._store.listen(documenting.heard)
             self._work.append(host.bus.spawn(documenting.run(), "sboms"))
         if settings.advisories:
             self._work.append(host.bus.spawn(self._import(Path(settings.advisories)), "import"))
+        if settings.update_minutes > 0:
+            self._work.append(host.bus.spawn(self._update(settings.update_minutes * 60), "update"))
 
     def _open_layers(self, image: Image) -> Awaitable[Layers]:
         return open_layers(self.host.bus, self._session, image, self._settings.registry)
@@ -95,10 +113,20 @@ class ScannerApp(App):
 
     async def _import(self, path: Path) -> None:
         try:
-            if await self.advisories.import_if_new(path):
-                self._controller.mark_all()
+            await self.advisories.import_if_new(path)
         except ImportFailed as error:
             log.error("advisories.not_imported", path=str(path), why=str(error))
+
+    async def _update(self, every_s: float) -> None:
+        """Take in what is new in all feeds, now and again and again."""
+        named = [feed.strip() for feed in self._settings.feeds.split(",") if feed.strip()]
+        while True:
+            await self.advisories.update([*named, *self.advisories.feeds()])
+            await asyncio.sleep(every_s)
+
+    def _policy_changed(self, change: Change) -> None:
+        if change.kind in (REGISTRY_SETTINGS, SCAN_GATE):
+            self.rematching.wake()
 
     async def stop(self) -> None:
         """Let go. A scan that is broken off is done by the next start."""
@@ -108,8 +136,9 @@ class ScannerApp(App):
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        if hasattr(self, "_store"):
-            await self._store.close()
+        for followed in ("_view", "_store"):
+            if hasattr(self, followed):
+                await getattr(self, followed).close()
         if hasattr(self, "_session"):
             await self._session.close()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -47,27 +48,31 @@ class ScanList(msgspec.Struct, frozen=True):
 
 
 class ImportFrom(msgspec.Struct, frozen=True):
-    """The file or folder of this machine to import."""
+    """The file or folder of this machine to import; `replace`: what came from elsewhere goes."""
 
     path: str
+    replace: bool = False
+
+
+class UpdateFrom(msgspec.Struct, frozen=True):
+    """The feed to take in what is new of: a folder of this machine or a URL. Empty: all that were ever named."""
+
+    feed: str = ""
+
+
+class Updates(msgspec.Struct, frozen=True):
+    """What came of each feed."""
+
+    updates: list[dict[str, Any]]
 
 
 class Door:
     """The routes."""
 
-    def __init__(
-        self,
-        store: Store,
-        files: Files,
-        advisories: Advisories,
-        imported: Callable[[], None],
-        documents: Documents,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, store: Store, files: Files, advisories: Advisories, documents: Documents, clock: Clock) -> None:
         self._store = store
         self._files = files
         self._advisories = advisories
-        self._imported = imported
         self._documents = documents
         self._clock = clock
         self._key = files.door_key()
@@ -133,17 +138,21 @@ class Door:
         """Import the advisories under {"path"} of this machine; every image is matched anew then. 422 with the reason
         when nothing could be imported; what was there stays."""
         try:
-            told = msgspec.json.decode(await request.read())
-        except msgspec.DecodeError:
-            told = None
-        if not isinstance(told, dict) or not isinstance(told.get("path"), str):
-            return _refusal(400, "path: the file or folder to import is missing")
+            told = msgspec.json.decode(await request.read(), type=ImportFrom)
+        except msgspec.DecodeError as error:
+            return _refusal(400, f"path: the file or folder to import is missing ({error})")
         try:
-            imported = await self._advisories.import_from(Path(told["path"]))
+            return answer(await self._advisories.import_from(Path(told.path), replace=told.replace))
         except ImportFailed as error:
             return _refusal(422, str(error))
-        self._imported()
-        return answer(imported)
+
+    async def update_advisories(self, request: web.Request) -> web.Response:
+        """Take in what is new in a feed, or in all; a feed that can't be read has the reason in its answer."""
+        try:
+            told = msgspec.json.decode(await request.read() or b"{}", type=UpdateFrom)
+        except msgspec.DecodeError as error:
+            return _refusal(400, str(error))
+        return answer(Updates(await self._advisories.update([told.feed] if told.feed else [])))
 
     async def list_scans(self, request: web.Request) -> web.Response:
         """The newest scan of each image."""
@@ -153,10 +162,14 @@ class Door:
         """All that was found in an image: packages with their layers, findings."""
         names = (request.match_info[name] for name in ("account", "region", "repository", "digest"))
         scan = self._store.table(IMAGE_SCAN).record(*names)
-        data = await asyncio.to_thread(self._files.report, scan.report) if scan is not None and scan.report else None
-        if data is None:
+        if scan is None or not scan.report:
             return _refusal(404, "no report: the image was not scanned")
-        return web.Response(body=data, content_type="application/json")
+        report, bill = await asyncio.gather(
+            asyncio.to_thread(self._files.report, scan.report), asyncio.to_thread(self._files.bill, scan.contents)
+        )
+        if report is None or bill is None:
+            return _refusal(404, "the report is lost: scan the image again")
+        return answer({**msgspec.json.decode(report), **msgspec.json.decode(bill)})
 
     async def show_sbom(self, request: web.Request) -> web.Response:
         """The bill of materials of an image in `format`: cyclonedx (without one) or spdx."""
@@ -225,6 +238,17 @@ ROUTES = (
         (Query("format", "cyclonedx, or spdx"),),
         errors={400: "there is no such format", 404: "the image was not scanned", 503: "it can't be made now"},
         problem=Refused,
+    ),
+    Route(
+        "POST",
+        "/advisories/update",
+        "update_advisories",
+        Updates,
+        "Take in what is new in a feed, or in all feeds.",
+        errors={400: "a member is wrong; says which", **_LOCK},
+        problem=Refused,
+        body=UpdateFrom,
+        locked=True,
     ),
     Route("GET", "/scans", "list_scans", ScanList, "The newest scan of each image."),
     Route(

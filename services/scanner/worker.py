@@ -1,14 +1,18 @@
 """What the scanner does in processes of their own: hostile bytes are read here, with limits that the kernel holds.
 
     layer '<limits>'                 a layer on stdin, its report on stdout
-    match [<index>]                  layers' reports on stdin, summary and report on stdout
-    documents <about>                a scan's report on stdin, its bills of materials on stdout
-    import <path> <target> <now>
+    match [<index>]                  layers' reports on stdin; summary, report and contents on stdout
+    match-bill [<index>]             the same out of an image's contents
+    documents <about>                an image's contents on stdin, its bills of materials on stdout
+    import <path> <index> <now> [replace]
+    update <feed> <index> <now>
     meta <index>
+    details <index>                  advisories' ids on stdin, their words on stdout
+    touched <index> <held> <root>    which bills of materials something else comes of by now
+    rematch <index> <held> <root>    what comes of them
 
-Each answers with JSON; a refusal is {"refused": why}. They import the standard library and `packaging` alone, so that
-one is there within some 30 ms and leaves nothing behind.
-"""
+Each answers with JSON; a refusal is {"refused": why}. They import the standard library, `packaging` and `cvss` alone,
+so that one is there within some 30 ms and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -85,34 +89,49 @@ def layer(limits_json: str) -> dict[str, Any]:
 
 def match(index_path: str = "") -> dict[str, Any]:
     """Lay the layers on each other and look their packages up. stdin: [[digest, report], …]."""
-    from services.scanner.decisions.layers import merge, unreadable
-    from services.scanner.decisions.matching import findings, summary, unjudged
+    from services.scanner.decisions.layers import merge
 
     _limit(1 << 30, 120)
-    contents = merge((digest, report) for digest, report in json.load(sys.stdin.buffer))
-    found, odd, meta = [], 0, {}
+    return _matched(merge((digest, report) for digest, report in json.load(sys.stdin.buffer)), index_path)
+
+
+def match_bill(index_path: str = "") -> dict[str, Any]:
+    """Look the packages of a bill of materials up. stdin: the bill."""
+    from services.scanner.decisions.bills import contents_of
+
+    _limit(1 << 30, 120)
+    return _matched(contents_of(json.load(sys.stdin.buffer)), index_path)
+
+
+def _matched(contents: Any, index_path: str) -> dict[str, Any]:
+    from services.scanner.decisions import matching
+    from services.scanner.decisions.bills import bill_of, report_of
+
+    matched, version, revision, newest = matching.Matched([], []), "", -1, ""
+    told = matching.tally(contents)
+    note = "; ".join(["no advisories are imported: nothing was judged", *told.notes])
     if index_path:
-        from services.scanner.adapters.index import Index, covered
+        from services.scanner.adapters.index import Index
 
         index = Index(index_path)
-        meta = index.meta()
-        found, odd = findings(contents, index.lookup)
-        note = unjudged(contents, covered(meta), odd)
-    else:
-        note = "no advisories are imported: nothing was judged"
-    note = "; ".join(filter(None, (note, unreadable(contents))))
-    told = {"note": note, "packages": len(contents.packages), "advisories": meta.get("version", ""), **summary(found)}
-    packages = [
-        {**installed.package._asdict(), "path": installed.path, "layer": installed.layer}
-        for installed in contents.packages
-    ]
-    told["contents"] = hashlib.sha256(json.dumps([contents.release, packages]).encode()).hexdigest()
-    report = {"release": contents.release, "advisories": meta.get("version", ""), "note": note}
-    return {**told, "report": {**report, "findings": found, "packages": packages}}
+        if index.version:
+            matched = matching.match(contents, matching.remembering(index.lookup))
+            note = matching.unjudged(told, index.covered, len(matched.odd))
+            version, revision, newest = index.version, index.revision, index.newest
+    return {
+        "note": note,
+        "packages": len(contents.packages),
+        "advisories": version,
+        "revision": revision,
+        "newest": newest,
+        **matching.summary(matched.findings),
+        "report": report_of(matched, note, version),
+        "bill": bill_of(contents),
+    }
 
 
 def documents(about_json: str) -> dict[str, Any]:
-    """The bills of materials of an image, by format. stdin: the report of its scan. They come after all findings."""
+    """The bills of materials of an image, by format. stdin: what it has. They come after all findings."""
     from services.scanner.decisions import cyclonedx, spdx
     from services.scanner.decisions.inventory import About, inventory
 
@@ -123,17 +142,33 @@ def documents(about_json: str) -> dict[str, Any]:
     return {"cyclonedx": cyclonedx.document(found), "spdx": spdx.document(found)}
 
 
-def import_(path: str, target: str, now: str) -> dict[str, Any]:
-    """Make an index of a folder of advisories."""
+def import_(path: str, target: str, now: str, replace: str = "") -> dict[str, Any]:
+    """Import a file or folder of advisories."""
+    import sqlite3
     from pathlib import Path
 
-    from services.scanner.adapters.importing import build
+    from services.scanner.adapters.importing import import_files
 
     _limit(2 << 30, 3600)
     os.nice(5)
     try:
-        return build(Path(path), Path(target), float(now))
-    except OSError as error:
+        return import_files(Path(target), Path(path), float(now), replace=bool(replace))
+    except (OSError, sqlite3.Error) as error:
+        return {"refused": str(error)}
+
+
+def update(base: str, target: str, now: str) -> dict[str, Any]:
+    """Take in what is new in a feed."""
+    import sqlite3
+    from pathlib import Path
+
+    from services.scanner.adapters.feeds import update as update_
+
+    _limit(2 << 30, 3600)
+    os.nice(5)
+    try:
+        return update_(Path(target), base, float(now))
+    except (OSError, sqlite3.Error) as error:
         return {"refused": str(error)}
 
 
@@ -145,16 +180,58 @@ def meta(index_path: str) -> dict[str, Any]:
 
     try:
         return Index(index_path).meta()
-    except (sqlite3.Error, TypeError, ValueError) as error:
+    except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
         return {"refused": f"{index_path}: {error}"}
+
+
+def details(index_path: str) -> dict[str, Any]:
+    """What advisories say in words. stdin: their ids."""
+    from services.scanner.adapters.index import Index
+
+    _limit(1 << 30, 60)
+    found = Index(index_path).details(json.load(sys.stdin.buffer))
+    return {
+        name: {**detail._asdict(), "scores": [score._asdict() for score in detail.scores]}
+        for name, detail in found.items()
+    }
+
+
+def touched(index_path: str, held_path: str, root: str) -> dict[str, Any]:
+    """See adapters.rematching.touched. stdin: the request."""
+    return _again("touched", index_path, held_path, root)
+
+
+def rematch(index_path: str, held_path: str, root: str) -> dict[str, Any]:
+    """See adapters.rematching.rematch. stdin: the request."""
+    return _again("rematch", index_path, held_path, root)
+
+
+def _again(what: str, index_path: str, held_path: str, root: str) -> dict[str, Any]:
+    import sqlite3
+    from pathlib import Path
+
+    from services.scanner.adapters import rematching
+
+    _limit(2 << 30, 3600)
+    os.nice(5)
+    work = {"touched": rematching.touched, "rematch": rematching.rematch}[what]
+    try:
+        return work(Path(index_path), Path(held_path), Path(root), json.load(sys.stdin.buffer))
+    except (OSError, sqlite3.Error) as error:
+        return {"refused": str(error)}
 
 
 WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "layer": layer,
     "match": match,
+    "match-bill": match_bill,
     "documents": documents,
     "import": import_,
+    "update": update,
     "meta": meta,
+    "details": details,
+    "touched": touched,
+    "rematch": rematch,
 }
 
 

@@ -117,11 +117,9 @@ class RunningScanner:
         """Those that are not under way."""
         return [s for s in self.scans() if s.status != "IN_PROGRESS" and digest in ("", s.digest)]
 
-    async def import_(self, folder: Path) -> dict[str, Any]:
+    async def import_(self, folder: Path, **how: Any) -> dict[str, Any]:
         """Import advisories, as the door does."""
-        answer = await self.app.advisories.import_from(folder)
-        self.app._controller.mark_all()
-        return answer
+        return await self.app.advisories.import_from(folder, **how)
 
     @property
     def key(self) -> dict[str, str]:

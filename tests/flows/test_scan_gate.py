@@ -102,3 +102,28 @@ def test_push_and_scan_are_one_trace(platform, bad):
         return None
 
     assert "on image.pushed.v1" in until(whole, 30)
+
+
+def test_a_new_advisory_is_found_in_an_image_that_lies_there_and_who_listens_hears_of_it(
+    platform, bad, tmp_path_factory
+):
+    ecr = platform.client("ecr")
+    asked = {"repositoryName": GATED, "imageId": {"imageTag": "1"}}
+
+    def named():
+        told = ecr.describe_image_scan_findings(**asked)
+        assert told["imageScanStatus"]["status"] == "COMPLETE"  # all the time
+        return {finding["name"]: finding for finding in told["imageScanFindings"]["findings"]}
+
+    layers = platform.data / "scanner" / "layers"
+    assert "NPM-9" not in named()
+    read = {path: path.stat().st_atime_ns for path in layers.iterdir()}
+    new = {**RECORDS[2], "id": "NPM-9", "aliases": ["CVE-2024-0009"], "modified": "2024-01-01T00:00:00Z"}
+    folder = advisories(tmp_path_factory.mktemp("osv") / "more", [new])
+    assert platform.command("advisories", "import", str(folder)).startswith("1 advisories of ")
+    until(lambda: "CVE-2024-0009" in named(), 60)
+    assert {path: path.stat().st_atime_ns for path in layers.iterdir()} == read
+    pattern = json.dumps({"source": ["aws.ecr"], "detail": {"finding-severity-counts": {"LOW": [2]}}})
+    until(lambda: platform.command("events", "--pattern", pattern), 60)
+    told = platform.command("advisories", "status")
+    assert "3 entries" in told and "1 entries" in told

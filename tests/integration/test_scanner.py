@@ -64,6 +64,7 @@ async def test_a_pushed_image_is_scanned_and_told_of_as_ecr_does(registry, scann
             {"key": "fixed_version", "value": "3.0.10-1"},
             {"key": "CVSS3_VECTOR", "value": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"},
             {"key": "CVSS3_SCORE", "value": "9.8"},
+            {"key": "aliases", "value": "DSA-1"},
         ],
     }
     (detail,) = (await ecr.describe_images(repositoryName="shop"))["imageDetails"]
@@ -189,7 +190,11 @@ async def test_settings_of_scanning_are_kept_and_judged(registry, ecr):
     wrong = [{**rules[0], "scanFrequency": "CONTINUOUS_SCAN"}]
     refused = await ecr.refused("put_registry_scanning_configuration", scanType="BASIC", rules=wrong)
     assert refused == "InvalidParameterException"
-    assert await ecr.refused("put_registry_scanning_configuration", scanType="ENHANCED") == "NotImplemented"
+    await ecr.put_registry_scanning_configuration(scanType="ENHANCED", rules=wrong)
+    (found,) = (await ecr.batch_get_repository_scanning_configuration(repositoryNames=["shop"]))[
+        "scanningConfigurations"
+    ]
+    assert (found["scanFrequency"], found["appliedScanFilters"]) == ("CONTINUOUS_SCAN", wrong[0]["repositoryFilters"])
 
 
 async def test_a_deleted_image_is_forgotten_with_its_report(registry, scanner, ecr):
@@ -241,10 +246,10 @@ async def test_advisories_named_by_a_setting_are_imported_once(registry, nats_pl
     folder = advisories(tmp_path / "osv")
     async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
         await until(lambda: scanner.app.advisories.current.version, SOON)
-        first = scanner.app.advisories.current.told["imported_at"]
+        first = scanner.app.advisories.current.told["sources"]
     async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
-        await scanner.app._work[-1]
-        assert scanner.app.advisories.current.told["imported_at"] == first
+        await scanner.app._work[-2]
+        assert scanner.app.advisories.current.told["sources"] == first
     advisories(folder, RECORDS[:1])
     async with scanner_at(nats_platform, tmp_path / "data", advisories=str(folder)) as scanner:
         await until(lambda: scanner.app.advisories.current.told["used"] == 1, SOON)

@@ -110,7 +110,7 @@ async def test_nothing_is_written_outside_of_the_scanners_directory(registry, na
         scan = await scan_of(registry, packed_image({evil: '{"name": "x", "version": "1"}'}))
         assert (scan.status, scan.packages) == ("COMPLETE", 1)
         assert not Path(f"/tmp/roadstead-evil-{os.getpid()}").exists()
-        assert {p.name for p in scanner.files.iterdir()} == {"layers", "reports", "door.key"}
+        assert {p.name for p in scanner.files.iterdir()} == {"layers", "reports", "bills", "door.key"}
 
 
 async def gate(scanner, severity="CRITICAL", **members):

@@ -6,9 +6,10 @@ repository's own, older setting.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from contracts.records.registry import scan_frequency
 
 
 class BadRules(ValueError):
@@ -24,29 +25,7 @@ def check_rules(scan_type: str, rules: list[dict[str, Any]]) -> None:
         raise BadRules("there is more than one rule of one scanFrequency")
 
 
-def applied(rules: list[dict[str, Any]], name: str) -> tuple[str, list[dict[str, str]]]:
-    """(the frequency at which a repository is scanned, the filters of the registry's rules that say so)."""
-    for frequency in ("CONTINUOUS_SCAN", "SCAN_ON_PUSH"):
-        found = [
-            each
-            for rule in rules
-            if rule["scanFrequency"] == frequency
-            for each in rule["repositoryFilters"]
-            if _matches(each["filter"], name)
-        ]
-        if found:
-            return frequency, found
-    return "MANUAL", []
-
-
 def scans_on_push(rules: list[dict[str, Any]], settings: Mapping[str, Any], name: str) -> bool:
     """Whether a repository is set to be scanned on push."""
     own = settings.get("imageScanningConfiguration") or {}
-    return applied(rules, name)[0] != "MANUAL" or bool(own.get("scanOnPush"))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """A filter without a wildcard matches all names that have it in them, as ECR's documentation of filters says."""
-    if "*" not in pattern:
-        return pattern in name
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
+    return scan_frequency(rules, name)[0] != "MANUAL" or bool(own.get("scanOnPush"))

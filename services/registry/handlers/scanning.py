@@ -62,7 +62,7 @@ class Scanning:
         except CommandRefused as refused:
             raise _refused(refused) from None
 
-    async def findings(self, image: Image, size: int, token: str) -> Findings:
+    async def findings(self, image: Image, size: int, token: str, *, enhanced: bool = False) -> Findings:
         """A page of the findings of the newest scan. Raises ScanNotFoundException, InvalidParameterException."""
         request = DescribeFindings(
             account=image.account,
@@ -71,6 +71,7 @@ class Scanning:
             digest=image.digest,
             max_results=size,
             next_token=token,
+            enhanced=enhanced,
         )
         try:
             return await self._bus.call(DESCRIBE_FINDINGS, request)

@@ -1,4 +1,5 @@
-"""The scanner's own files: reports of layers (a cache), reports of scans (by SHA-256), the index of advisories."""
+"""The scanner's own files: reports of layers (a cache); bills of materials and findings of images, by SHA-256; the
+index of advisories, and that of bills."""
 
 from __future__ import annotations
 
@@ -22,9 +23,12 @@ class Files:
         self._kept = 0
         self._layers = root / "layers"
         self._reports = root / "reports"
+        self._bills = root / "bills"
+        self.root = root
         self.index = root / "advisories.sqlite"
+        self.held = root / "bills.sqlite"
         self.key = root / "door.key"
-        for folder in (self._layers, self._reports):
+        for folder in (self._layers, self._reports, self._bills):
             folder.mkdir(parents=True, exist_ok=True)
 
     def door_key(self) -> str:
@@ -65,35 +69,60 @@ class Files:
             dropped += 1
         return dropped
 
+    def keep_bill(self, data: bytes) -> str:
+        """Keep a bill of materials, durably; its name."""
+        return self._keep(self._bills, data)
+
     def keep_report(self, data: bytes) -> str:
-        """Keep a report, durably; its name."""
-        name = sha256(data).hexdigest()
-        path = self._reports / f"{name}.json"
+        """Keep findings, durably; their name."""
+        return self._keep(self._reports, data)
+
+    @staticmethod
+    def name_of(data: bytes) -> str:
+        """What a file of this content is called."""
+        return sha256(data).hexdigest()
+
+    def _keep(self, folder: Path, data: bytes) -> str:
+        name = self.name_of(data)
+        path = folder / f"{name}.json"
         if not path.exists():
             _write(path, data, durable=True)
         return name
 
+    def bill(self, name: str) -> bytes | None:
+        """A bill of materials; None when it is not there, or not what its name says."""
+        return _named(self._bills / f"{name}.json", name)
+
     def report(self, name: str) -> bytes | None:
-        """A report."""
-        try:
-            return (self._reports / f"{name}.json").read_bytes()
-        except FileNotFoundError:
-            return None
+        """Findings; None when they are not there, or not what their name says."""
+        return _named(self._reports / f"{name}.json", name)
+
+    def drop_bill(self, name: str) -> None:
+        """It is not needed any more."""
+        (self._bills / f"{name}.json").unlink(missing_ok=True)
 
     def drop_report(self, name: str) -> None:
         """It is not needed any more."""
         (self._reports / f"{name}.json").unlink(missing_ok=True)
 
-    def drop_other_reports(self, needed: Iterable[str]) -> None:
+    def drop_others(self, reports: Iterable[str], bills: Iterable[str]) -> None:
         """Drop all but these, and what a crash left half written."""
-        names = {f"{name}.json" for name in needed}
-        for folder in (self._reports, self._layers):
+        kept = {self._reports: set(reports), self._bills: set(bills)}
+        for folder in (self._reports, self._bills, self._layers):
             for path in folder.iterdir():
-                if path.suffix == ".part" or (folder is self._reports and path.name not in names):
+                if path.suffix == ".part" or (folder in kept and path.stem not in kept[folder]):
                     path.unlink(missing_ok=True)
 
     def _layer(self, digest: str) -> Path:
         return self._layers / f"{digest.removeprefix('sha256:')}.json"
+
+
+def _named(path: Path, name: str) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return data if sha256(data).hexdigest() == name else None
 
 
 def _write(path: Path, data: bytes, *, durable: bool, mode: int = 0o666) -> None:

@@ -28,6 +28,11 @@ def _environment() -> dict[str, str]:
     return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PATH": "/usr/bin:/bin"}
 
 
+def _proxies() -> dict[str, str]:
+    names = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 class Workers:
     """Runs workers, at most `most` at once."""
 
@@ -42,18 +47,22 @@ class Workers:
         feed: AsyncIterator[bytes] | None = None,
         timeout_s: float = 300.0,
         most: int = OUTPUT_LIMIT,
+        apart: bool = False,
+        proxied: bool = False,
     ) -> bytes:
-        """The answer (JSON, at most so many bytes) to one piece of work, `feed` being its stdin.
+        """The answer (JSON, at most so many bytes) to one piece of work, `feed` being its stdin. What takes long and
+        nobody waits for runs `apart`: it takes no scan's place. `proxied`: it is told of the proxy that this process
+        was told of.
 
         Raises WorkerFailed, TimeoutError, and what `feed` raises.
         """
-        async with self._free:
+        async with contextlib.nullcontext() if apart else self._free:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-S", "-c", PROGRAM, mode, *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=self._env,
+                env={**self._env, **_proxies()} if proxied else self._env,
             )  # fmt: skip
             try:
                 async with asyncio.timeout(timeout_s):

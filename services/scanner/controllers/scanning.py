@@ -1,4 +1,4 @@
-"""Scans what is to be scanned: what was asked for, and what was matched with advisories that are not in force any more.
+"""Scans what is to be scanned: what was asked for. What other advisories say of it is rematching.py's work.
 
 Level-triggered: the records say what is due, so that a scan which was broken off is done by the next process.
 """
@@ -13,7 +13,6 @@ import structlog
 from contracts.kinds import Key
 from contracts.records.scanner import IMAGE_SCAN
 from services.scanner.decisions.scans import is_due
-from services.scanner.handlers.advisories import Advisories
 from services.scanner.handlers.scanning import Scans
 from services.scanner.ports import NotNow
 from services.shared.errors import StateUnavailable
@@ -31,11 +30,10 @@ FAULTS = 8
 class ScanController(Marked):
     """`heard` is a listener of the store; `run` works until cancelled."""
 
-    def __init__(self, store: Store, scans: Scans, advisories: Advisories, at_once: int) -> None:
+    def __init__(self, store: Store, scans: Scans, at_once: int) -> None:
         super().__init__(at_once=at_once)
         self._table = store.table(IMAGE_SCAN)
         self._scans = scans
-        self._advisories = advisories
         self._tries: dict[Key, int] = {}
 
     def heard(self, change: Change) -> None:
@@ -44,12 +42,12 @@ class ScanController(Marked):
             self.mark(change.key)
 
     def all_keys(self) -> Iterable[Key]:
-        """Every image: its advisories may be others now."""
+        """Every image."""
         return self._table.all_keys()
 
     async def _reconcile(self, key: Key) -> None:
         entry = self._table.get(*key)
-        if entry is None or not is_due(entry.record, self._advisories.current.version):
+        if entry is None or not is_due(entry.record):
             return
         try:
             await self._scans.scan(key, entry)

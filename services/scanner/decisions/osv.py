@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from services.scanner.decisions.ordering import Compare
 from services.scanner.decisions.packages import normalised
-from services.scanner.decisions.severities import of_advisory
-from services.scanner.decisions.versions import Compare
+from services.scanner.decisions.severities import Score, of_advisory, scores
 
 SUMMARY = 600
 """How many characters of an advisory's words are kept."""
+REFERENCES = 20
+"""How many of its links are kept."""
 
 _RANGES = ("ECOSYSTEM", "SEMVER")
 _EVENTS = {"fixed": 0, "limit": 0, "introduced": 1, "last_affected": 2}
@@ -31,8 +35,31 @@ class Affected(NamedTuple):
     versions: list[str]
 
 
+class Detail(NamedTuple):
+    """What of an advisory is told with a finding, and plays no part in finding it. Times as the record has them."""
+
+    summary: str = ""
+    aliases: list[str] = []
+    published: str = ""
+    modified: str = ""
+    scores: list[Score] = []
+    references: list[str] = []
+
+
+def packed(detail: Detail) -> bytes:
+    """A detail as the index keeps it."""
+    return zlib.compress(json.dumps(detail, separators=(",", ":")).encode(), 6)
+
+
+def unpacked(data: bytes) -> Detail:
+    """What `packed` made."""
+    detail = Detail(*json.loads(zlib.decompress(data)))
+    return detail._replace(scores=[Score(*each) for each in detail.scores])
+
+
 class Advisory(NamedTuple):
-    """An advisory. `names` are the vulnerabilities it is about: CVEs if it names any, else itself."""
+    """An advisory. `names` are the vulnerabilities it is about: CVEs if it names any, else itself. It affects nothing
+    when it was withdrawn, or speaks of no package by its versions."""
 
     id: str
     names: list[str]
@@ -40,42 +67,59 @@ class Advisory(NamedTuple):
     severity: str
     score: float
     vector: str
-    summary: str
+    detail: Detail
     affected: list[Affected]
 
 
-def advisory(record: Any) -> Advisory | None:
-    """Read a record; None for one that was withdrawn, or speaks of no package. Raises BadAdvisory."""
+def advisory(record: Any) -> Advisory:
+    """Read a record. Raises BadAdvisory."""
     if not isinstance(record, dict) or not isinstance(record.get("id"), str) or not record["id"]:
         raise BadAdvisory("it has no id: it is no OSV record")
     told = record.get("affected", [])
     if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
         raise BadAdvisory("affected is no list of objects")
-    if record.get("withdrawn"):
-        return None
-    affected = [found for each in told if (found := _affected(each)) is not None]
-    if not affected:
-        return None
-    severity, score, vector = of_advisory(record)
-    words = record.get("summary") or record.get("details") or ""
+    affected = [] if record.get("withdrawn") else [a for each in told if (a := _affected(each)) is not None]
     return Advisory(
         record["id"],
         _names(record),
         str(record.get("modified") or ""),
-        severity,
-        score,
-        vector,
-        " ".join(str(words)[: 4 * SUMMARY].split())[:SUMMARY],
+        *of_advisory(record),
+        _detail(record),
         affected,
     )
 
 
-def _names(record: dict[str, Any]) -> list[str]:
-    told = [record["id"]]
+def _detail(record: dict[str, Any]) -> Detail:
+    words = record.get("summary") or record.get("details") or ""
+    links = [_dict(each).get("url") for each in record.get("references") or [] if isinstance(each, dict)]
+    return Detail(
+        " ".join(str(words)[: 4 * SUMMARY].split())[:SUMMARY],
+        list(dict.fromkeys([record["id"], *_related(record)])),
+        str(record.get("published") or ""),
+        str(record.get("modified") or ""),
+        scores(record),
+        [link for link in links if isinstance(link, str) and len(link) <= 300][:REFERENCES],
+    )
+
+
+def _related(record: dict[str, Any]) -> list[str]:
+    told: list[str] = []
     for member in ("aliases", "upstream"):
         if isinstance(record.get(member), list):
             told += [name for name in record[member] if isinstance(name, str)]
+    return told
+
+
+def _names(record: dict[str, Any]) -> list[str]:
+    told = [record["id"], *_related(record)]
     return list(dict.fromkeys(name for name in told if name.startswith("CVE-"))) or [record["id"]]
+
+
+def package_name(ecosystem: str, name: str) -> str:
+    """A package's name as its ecosystem compares names."""
+    if ecosystem == "PyPI":
+        return normalised(name)
+    return name.lower() if ecosystem in ("NuGet", "Packagist") else name
 
 
 def _affected(told: dict[str, Any]) -> Affected | None:
@@ -90,7 +134,7 @@ def _affected(told: dict[str, Any]) -> Affected | None:
     versions = [] if ranges else [v for v in told.get("versions") or [] if isinstance(v, str)]
     if not ranges and not versions:
         return None
-    return Affected(ecosystem, normalised(name) if ecosystem == "PyPI" else name, ranges, versions)
+    return Affected(ecosystem, package_name(ecosystem, name), ranges, versions)
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from contracts.records.registry import Image
-from contracts.records.scanner import SEVERITIES, ImageScan
+from contracts.records.registry import Image, scan_frequency
+from contracts.records.scanner import SEVERITIES, FindingsChange, ImageScan
 from contracts.rpc.scanner import Finding
 
 QUOTA_S = 24 * 3600.0
@@ -20,8 +21,30 @@ image-scanning-basic.html"""
 PAGE_BYTES = 512 * 1024
 """How much of findings goes into one reply: NATS takes messages of up to 1 MiB."""
 
+WHOLE = 100
+"""How many vulnerabilities go into a reply that has the words of their advisories too."""
+
 Place = tuple[int, str, str, str, str]
 _places = msgspec.json.Decoder(Place)
+
+
+class Rematch(msgspec.Struct):
+    """What came of looking an image's packages up again (adapters.rematching), with the index that was asked."""
+
+    bill: str
+    before: str
+    report: str
+    note: str
+    counts: dict[str, int]
+    fixable: dict[str, int]
+    named: dict[str, list[str]]
+    exploited: int
+    added: list[str]
+    gone: list[str]
+    added_counts: dict[str, int]
+    gone_counts: dict[str, int]
+    version: str = ""
+    newest: float = 0.0
 
 
 class BadToken(ValueError):
@@ -42,7 +65,7 @@ def asked_for(image: Image, old: ImageScan | None, now: float) -> ImageScan | No
     return _new(image, old, now, "API")
 
 
-def _new(image: Image, old: ImageScan | None, now: float, by: str) -> ImageScan:
+def _new(image: Image | ImageScan, old: ImageScan | None, now: float, by: str) -> ImageScan:
     """Its bills of materials are put again, for somebody may have taken them away."""
     return ImageScan(
         account=image.account,
@@ -85,25 +108,87 @@ def over_quota(scan: ImageScan | None, now: float, *, on_push: bool, advisories:
     return counts and now - scan.requested_at < QUOTA_S
 
 
-def is_due(scan: ImageScan, advisories: str) -> bool:
-    """Whether there is something to do: it was asked for, or the advisories are others than it was matched with. When
-    there are none any more (an index that can't be read), what was found with those before still holds."""
-    outdated = bool(advisories) and scan.advisories != advisories
-    return scan.status == "IN_PROGRESS" or (scan.status == "COMPLETE" and outdated)
+def is_due(scan: ImageScan) -> bool:
+    """Whether an image is to be scanned: it was asked for, or what it has was not kept. That there are other
+    advisories by now is rematching's concern."""
+    return scan.status == "IN_PROGRESS" or (scan.status == "COMPLETE" and not scan.contents)
 
 
-def page(findings: Sequence[Finding], size: int, token: str) -> tuple[list[Finding], str]:
+def scanned_when_pushed(scanning: dict[str, Any], repository: str, *, gated: bool) -> bool:
+    """Whether a push asks for a scan. `scanning`: RegistryScanningConfiguration. Basic scanning takes every image, also
+    where it is not asked for; enhanced scanning those of repositories that one of its rules names, as on AWS. A gate
+    needs scans."""
+    return gated or not _enhanced(scanning) or scan_frequency(scanning["rules"], repository)[0] != "MANUAL"
+
+
+def matched_again(scanning: dict[str, Any], repository: str, *, gated: bool) -> bool:
+    """Whether an image is matched again when advisories change: with basic scanning all are, with enhanced scanning
+    those of repositories with CONTINUOUS_SCAN; and whatever a gate judges."""
+    return gated or not _enhanced(scanning) or scan_frequency(scanning["rules"], repository)[0] == "CONTINUOUS_SCAN"
+
+
+def _enhanced(scanning: dict[str, Any]) -> bool:
+    return scanning.get("scanType") == "ENHANCED"
+
+
+def matched(scan: ImageScan, told: Rematch, now: float) -> ImageScan:
+    """A scan after its packages were looked up again and something else was found."""
+    return msgspec.structs.replace(
+        scan,
+        description=completed(told.note),
+        completed_at=now,
+        counts=told.counts,
+        fixable=told.fixable,
+        named=told.named,
+        exploited=told.exploited,
+        advisories=told.version,
+        advisories_at=told.newest,
+        report=told.report,
+        change=FindingsChange(
+            at=now,
+            added=told.added_counts,
+            gone=told.gone_counts,
+            added_names=told.added,
+            gone_names=told.gone,
+        ),
+    )
+
+
+def lost(bill: str, now: float) -> Callable[[ImageScan | None], ImageScan | None]:
+    """The change that asks for a scan of an image whose bill of materials is lost."""
+
+    def change(old: ImageScan | None) -> ImageScan | None:
+        if old is None or (old.status, old.contents) != ("COMPLETE", bill):
+            return old
+        return _new(old, old, now, old.started_by)
+
+    return change
+
+
+def completed(note: str) -> str:
+    """The description of a scan that is COMPLETE; `note` says what it could not judge."""
+    return f"The scan was completed successfully{'; ' if note else '.'}{note}"
+
+
+def page(findings: Sequence[Finding], size: int, token: str, *, whole: bool = False) -> tuple[list[Finding], str]:
     """At most `size` findings behind the place that `token` remembers, and the token of the next page (empty at the
-    end). The place is a finding's own, so that a scan in between neither repeats nor hides. Raises BadToken."""
+    end). The place is a finding's own, so that a scan in between neither repeats nor hides. `whole`: `size` counts
+    vulnerabilities, and none is divided, however many packages have it. Raises BadToken."""
     rest = list(findings)
     if token:
         after = _place_of(token)
         rest = [finding for finding in rest if _place(finding) > after]
     taken: list[Finding] = []
     weight = 0
-    for finding in rest[:size]:
+    most, bytes_ = (min(size, WHOLE), PAGE_BYTES // 2) if whole else (size, PAGE_BYTES)
+    names: set[tuple[str, str]] = set()
+    for finding in rest:
+        name = (finding.severity, finding.name)
+        goes_on = whole and name in names
+        names.add(name)
         weight += len(msgspec.json.encode(finding))
-        if taken and weight > PAGE_BYTES:
+        full = (len(names) if whole else len(taken) + 1) > most or weight > bytes_
+        if taken and full and not goes_on:
             break
         taken.append(finding)
     more = len(rest) > len(taken)

@@ -1,8 +1,12 @@
-"""How bad a vulnerability is, in ECR's words, from what an advisory says of it."""
+"""How bad a vulnerability is, in ECR's words, from what an advisory says of it.
+
+Of several scores CVSS 3 goes before 4, and 2 comes last: Amazon Inspector takes CVSS 3.1 as the one that counts and
+shows 4.0 beside it. https://docs.aws.amazon.com/inspector/latest/user/findings-understanding-score.html"""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 ORDER = ("UNDEFINED", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 """ECR's severities (FindingSeverity), the worst last."""
@@ -11,6 +15,7 @@ RANK = {name: rank for rank, name in enumerate(ORDER)}
 
 _WORDS = {
     "CRITICAL": "CRITICAL",
+    "IMPORTANT": "HIGH",
     "HIGH": "HIGH",
     "MODERATE": "MEDIUM",
     "MEDIUM": "MEDIUM",
@@ -19,15 +24,16 @@ _WORDS = {
     "UNIMPORTANT": "INFORMATIONAL",
     "INFORMATIONAL": "INFORMATIONAL",
 }
-_V3: dict[str, dict[str, float]] = {
-    "AV": {"N": 0.85, "A": 0.62, "L": 0.55, "P": 0.2},
-    "AC": {"L": 0.77, "H": 0.44},
-    "UI": {"N": 0.85, "R": 0.62},
-    "C": {"H": 0.56, "L": 0.22, "N": 0.0},
-    "I": {"H": 0.56, "L": 0.22, "N": 0.0},
-    "A": {"H": 0.56, "L": 0.22, "N": 0.0},
-}
-_PRIVILEGES = {"U": {"N": 0.85, "L": 0.62, "H": 0.27}, "C": {"N": 0.85, "L": 0.68, "H": 0.5}}
+_TYPES = {"CVSS_V3": 3, "CVSS_V4": 4, "CVSS_V2": 2}
+_PREFERRED = (3, 4, 2)
+
+
+class Score(NamedTuple):
+    """A CVSS base score: the vector's own version (`3.1`), 0.0 to 10.0, the vector."""
+
+    version: str
+    base: float
+    vector: str
 
 
 def of_word(word: Any) -> str:
@@ -43,42 +49,67 @@ def of_score(score: float) -> str:
     return "INFORMATIONAL"
 
 
-def cvss3(vector: str) -> float:
-    """The base score of a CVSS 3.0 or 3.1 vector (specification, section 7.1). Raises ValueError."""
-    parts = dict(part.partition(":")[::2] for part in vector.split("/"))
+def of_cvss(score: Score) -> str:
+    """The qualitative rating of a CVSS score. Version 2 knows no CRITICAL (https://nvd.nist.gov/vuln-metrics/cvss)."""
+    severity = of_score(score.base)
+    if score.version.startswith("2"):
+        return "HIGH" if severity == "CRITICAL" else severity
+    return severity
+
+
+@lru_cache(maxsize=8192)
+def scored(kind: int, vector: str) -> Score:
+    """The base score of a vector of CVSS 2, 3 or 4. Raises ValueError."""
+    from cvss import CVSS2, CVSS3, CVSS4  # only those who import advisories need it
+    from cvss.exceptions import CVSSError
+
     try:
-        value = {name: table[parts[name]] for name, table in _V3.items()}
-        changed = {"U": False, "C": True}[parts["S"]]
-        privileges = _PRIVILEGES[parts["S"]][parts["PR"]]
-    except KeyError as error:
-        raise ValueError(f"{vector!r} is no CVSS 3 vector: {error} is missing or unknown") from None
-    base = 1 - (1 - value["C"]) * (1 - value["I"]) * (1 - value["A"])
-    impact = 7.52 * (base - 0.029) - 3.25 * (base - 0.02) ** 15 if changed else 6.42 * base
-    if impact <= 0:
-        return 0.0
-    exploitability = 8.22 * value["AV"] * value["AC"] * privileges * value["UI"]
-    score = min((1.08 if changed else 1.0) * (impact + exploitability), 10.0)
-    # Round up to one decimal, without what floating point adds (specification, appendix A).
-    whole = round(score * 100_000)
-    return whole / 100_000 if whole % 10_000 == 0 else (whole // 10_000 + 1) / 10.0
+        if kind == 2:
+            return Score("2.0", float(CVSS2(vector).base_score), vector)
+        if kind == 3:
+            return Score(vector[5:8], float(CVSS3(vector).base_score), vector)
+        return Score("4.0", float(CVSS4(vector).base_score), vector)
+    except (CVSSError, ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(f"{vector[:200]!r} is no CVSS {kind} vector: {error}") from None
+
+
+def scores(record: dict[str, Any]) -> list[Score]:
+    """The CVSS scores of an OSV record that can be read, the one that counts first. Where the record itself has none,
+    those of its packages."""
+    found = _scores(record.get("severity"))
+    if not found:
+        found = [each for told in _dicts(record.get("affected")) for each in _scores(told.get("severity"))]
+    return sorted(dict.fromkeys(found), key=lambda each: (_PREFERRED.index(int(each.version[0])), -each.base))
+
+
+def _scores(told: Any) -> list[Score]:
+    found = []
+    for each in _dicts(told):
+        kind, vector = _TYPES.get(str(each.get("type")), 0), each.get("score")
+        if kind and isinstance(vector, str):
+            try:
+                found.append(scored(kind, vector))
+            except ValueError:
+                continue
+    return found
 
 
 def of_advisory(record: dict[str, Any]) -> tuple[str, float, str]:
-    """(severity, CVSS 3 score or 0.0, its vector) of an OSV record, from the first of these that it has: a CVSS 3
+    """(severity, CVSS base score or 0.0, its vector) of an OSV record, from the first of these that it has: a CVSS
     vector, a word of its database, a word of an affected package (Debian's urgency among them)."""
-    for told in _dicts(record.get("severity")):
-        vector = told.get("score")
-        if told.get("type") == "CVSS_V3" and isinstance(vector, str):
-            try:
-                score = cvss3(vector)
-            except ValueError:
-                continue
-            return of_score(score), score, vector
+    found = scores(record)
+    if found:
+        return of_cvss(found[0]), found[0].base, found[0].vector
     words = [_dict(record.get("database_specific")).get("severity")]
     words += [told.get("score") for told in _dicts(record.get("severity"))]
     for affected in _dicts(record.get("affected")):
         specific = _dict(affected.get("ecosystem_specific"))
-        words += [specific.get("severity"), specific.get("urgency")]
+        words += [
+            specific.get("severity"),
+            specific.get("urgency"),
+            _dict(affected.get("database_specific")).get("severity"),
+        ]
+        words += [told.get("score") for told in _dicts(affected.get("severity"))]
     return max((of_word(word) for word in words), key=RANK.__getitem__), 0.0, ""
 
 

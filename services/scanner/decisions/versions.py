@@ -1,29 +1,27 @@
 """Which of two versions comes first, as each kind of package has it.
 
-deb: Debian Policy 5.6.12. apk: apk-tools' version.c, described in apk-package(5). npm: https://semver.org, item 11.
-Python's rule (PEP 440) is `packaging`'s.
+deb: Debian Policy 5.6.12. apk: apk-tools' version.c, described in apk-package(5). rpm: rpm-version(7). Those of
+programming languages are in language_versions.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
-Compare = Callable[[str, str], int]
-"""Negative, zero or positive. Raises ValueError for what is no version."""
+from services.scanner.decisions.language_versions import (
+    compare_composer,
+    compare_gem,
+    compare_maven,
+    compare_nuget,
+    compare_pypi,
+    compare_semver,
+)
+from services.scanner.decisions.ordering import Compare, magnitude, sign
 
-
-def _sign(left: Any, right: Any) -> int:
-    return (left > right) - (left < right)
-
-
-def _magnitude(digits: str) -> tuple[int, str]:
-    """Orders numbers of any length without making them numbers."""
-    digits = digits.lstrip("0")
-    return len(digits), digits
-
+__all__ = ["COMPARE", "Compare"]
 
 _DEB_END: tuple[tuple[int, ...], tuple[int, str]] = ((0,), (0, ""))
 _DEB_PART = re.compile(r"([^0-9]*)([0-9]*)")
@@ -38,9 +36,7 @@ def _deb_rank(character: str) -> int:
 @lru_cache(maxsize=4096)
 def _deb_parts(text: str) -> list[tuple[tuple[int, ...], tuple[int, str]]]:
     parts = [
-        ((*map(_deb_rank, words), 0), _magnitude(digits))
-        for words, digits in _DEB_PART.findall(text)
-        if words or digits
+        ((*map(_deb_rank, words), 0), magnitude(digits)) for words, digits in _DEB_PART.findall(text) if words or digits
     ]
     while parts and parts[-1] == _DEB_END:  # `1` and `1.0` differ, but nothing and `0` don't
         parts.pop()
@@ -55,12 +51,12 @@ def _deb_key(version: str) -> tuple[Any, ...]:
     upstream, dash, revision = rest.rpartition("-")
     if not dash:
         upstream, revision = rest, ""
-    return _magnitude(epoch), _deb_parts(upstream), _deb_parts(revision)
+    return magnitude(epoch), _deb_parts(upstream), _deb_parts(revision)
 
 
 def compare_deb(left: str, right: str) -> int:
     """dpkg --compare-versions."""
-    return _sign(_deb_key(left), _deb_key(right))
+    return sign(_deb_key(left), _deb_key(right))
 
 
 _INVALID, _DIGIT_OR_ZERO, _DIGIT, _LETTER, _SUFFIX, _SUFFIX_NUMBER, _HASH, _REVISION, _END = range(-1, 8)
@@ -90,7 +86,7 @@ class _Apk:
             value, used = (0, digits.rstrip("0"), len(digits)), len(digits)
         elif kind in (_DIGIT_OR_ZERO, _DIGIT, _SUFFIX_NUMBER, _REVISION):
             digits = re.match(r"[0-9]*", rest)[0]  # type: ignore[index]
-            value, used = (1, *_magnitude(digits)), len(digits)
+            value, used = (1, *magnitude(digits)), len(digits)
             if not digits and kind == _DIGIT_OR_ZERO:
                 self.kind = _INVALID
                 return (1, 0, "")
@@ -134,7 +130,7 @@ def compare_apk(left: str, right: str) -> int:
     """apk version -t."""
     a, b = _Apk(left), _Apk(right)
     while a.kind == b.kind and a.kind not in (_END, _INVALID):
-        order = _sign(a.take(), b.take())
+        order = sign(a.take(), b.take())
         if order:
             return order
     if a.kind == b.kind:
@@ -143,41 +139,58 @@ def compare_apk(left: str, right: str) -> int:
         return -1
     if b.kind == _SUFFIX and b.take() < 0:
         return 1
-    return _sign(b.kind, a.kind)
+    return sign(b.kind, a.kind)
 
 
-_SEMVER = re.compile(r"[v=\s]*(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:\.\d+)*(?:-?([0-9A-Za-z.-]+))?(?:\+.*)?\Z", re.ASCII)
+_RPM_PART = re.compile(r"[0-9]+|[a-zA-Z]+|~|\^", re.ASCII)
 
 
-@lru_cache(maxsize=4096)
-def _semver_key(version: str) -> tuple[Any, ...]:
-    found = _SEMVER.match(version.strip())
-    if found is None:
-        raise ValueError(f"{version!r} is no semantic version")
-    numbers = [_magnitude(found[i] or "") for i in (1, 2, 3)]
-    if found[4] is None:
-        return numbers, 1, []
-    # Numbers go before words, and are ordered as numbers.
-    words = [(0, _magnitude(w), "") if w.isdigit() else (1, (0, ""), w) for w in found[4].split(".")]
-    return numbers, 0, words
+def _rpm_order(left: str, right: str) -> int:
+    """rpmvercmp: `~` goes before everything, `^` behind the end and before all else, letters before numbers."""
+    for a, b in zip_longest(_RPM_PART.findall(left), _RPM_PART.findall(right), fillvalue=""):
+        if a == b:
+            continue
+        if "~" in (a, b):
+            return -1 if a == "~" else 1
+        if "^" in (a, b):
+            return (-1 if b else 1) if a == "^" else (1 if a else -1)
+        if not a or not b:
+            return 1 if a else -1
+        if a.isdigit() != b.isdigit():
+            return 1 if a.isdigit() else -1
+        order = sign(magnitude(a), magnitude(b)) if a.isdigit() else sign(a, b)
+        if order:
+            return order
+    return 0
 
 
-def compare_npm(left: str, right: str) -> int:
-    """Semantic versioning's precedence; a leading `v` and missing numbers are borne. Raises ValueError."""
-    return _sign(_semver_key(left), _semver_key(right))
+def _rpm_split(version: str) -> tuple[str, str, bool, str]:
+    epoch, colon, rest = version.partition(":")
+    if not colon:
+        epoch, rest = "0", version
+    number, dash, release = rest.partition("-")
+    return epoch, number, bool(dash), release
 
 
-def compare_pypi(left: str, right: str) -> int:
-    """PEP 440. Raises ValueError."""
-    return _sign(_pep440(left), _pep440(right))
+def compare_rpm(left: str, right: str) -> int:
+    """Epoch, version, release; nothing is told of a release that is not there: it goes first."""
+    epoch, number, dash, release = _rpm_split(left)
+    other_epoch, other_number, other_dash, other_release = _rpm_split(right)
+    order = _rpm_order(epoch, other_epoch) or _rpm_order(number, other_number)
+    return order or sign(dash, other_dash) or _rpm_order(release, other_release)
 
 
-@lru_cache(maxsize=4096)
-def _pep440(version: str) -> Any:
-    from packaging.version import Version  # only images with Python packages need it
-
-    return Version(version)
-
-
-COMPARE: dict[str, Compare] = {"deb": compare_deb, "apk": compare_apk, "npm": compare_npm, "pypi": compare_pypi}
-"""By kind of package."""
+COMPARE: dict[str, Compare] = {
+    "deb": compare_deb,
+    "apk": compare_apk,
+    "rpm": compare_rpm,
+    "npm": compare_semver,
+    "cargo": compare_semver,
+    "golang": compare_semver,
+    "nuget": compare_nuget,
+    "pypi": compare_pypi,
+    "maven": compare_maven,
+    "gem": compare_gem,
+    "composer": compare_composer,
+}
+"""By kind of package, named as package URLs name it."""

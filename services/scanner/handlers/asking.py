@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -10,10 +10,11 @@ from contracts.kinds import Key
 from contracts.records.registry import IMAGE, Image, is_container_image
 from contracts.records.scanner import IMAGE_SCAN, ImageScan
 from contracts.rpc.scanner import DescribeFindings, Finding, Findings, ScanStarted, StartScan
-from services.scanner.adapters.files import Files
 from services.scanner.decisions import scans
 from services.scanner.handlers.advisories import Advisories
+from services.scanner.handlers.policy import Policy
 from services.scanner.handlers.scanning import Scans
+from services.scanner.ports import ScanFailed
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.consumers import Event
@@ -31,23 +32,31 @@ _report = msgspec.json.Decoder(_Report)
 
 
 class Asking:
-    """Commands and events."""
+    """Commands and events. `settled` says whether an image was held against the advisories of now."""
 
     def __init__(
-        self, bus: Bus, store: Store, files: Files, advisories: Advisories, scans_: Scans, clock: Clock
+        self,
+        bus: Bus,
+        store: Store,
+        advisories: Advisories,
+        scans_: Scans,
+        settled: Callable[[ImageScan], bool],
+        policy: Policy,
+        clock: Clock,
     ) -> None:
         self._bus = bus
         self._store = store
-        self._files = files
         self._advisories = advisories
         self._scans = scans_
+        self._settled = settled
+        self._policy = policy
         self._clock = clock
 
     async def on_image_pushed(self, event: Event) -> None:
         """An image came: its scan is asked for, in the trace of the push. The rest is the controller's."""
         image = event.record
         assert isinstance(image, Image)
-        if not is_container_image(image):
+        if not is_container_image(image) or not self._policy.scans_pushes_to(*event.key[:3]):
             return
 
         def change(old: ImageScan | None) -> ImageScan | None:
@@ -91,19 +100,28 @@ class Asking:
             raise AwsError("ScanNotFoundException", f"The image {request.digest} was not scanned")
         if scan.status != "COMPLETE":
             return Findings(status=scan.status, description=scan.description)
-        data = await asyncio.to_thread(self._files.report, scan.report)
-        if data is None:
-            raise AwsError("ServerException", f"The report of the scan of {request.digest} is gone; scan it again")
         try:
-            found, token = scans.page(_report.decode(data).findings, request.max_results, request.next_token)
+            data = await self._scans.report(scan)
+            if data is None:
+                raise AwsError("ServerException", f"The report of the scan of {request.digest} is gone; scan it again")
+            found, token = scans.page(
+                _report.decode(data).findings, request.max_results, request.next_token, whole=request.enhanced
+            )
+            ids = sorted({finding.advisory for finding in found}) if request.enhanced else []
+            details = await self._scans.details(ids)
         except scans.BadToken as error:
             raise AwsError("InvalidParameterException", str(error)) from None
+        except ScanFailed as error:
+            raise AwsError("ServerException", str(error)) from None
+        current = self._advisories.current
         return Findings(
             status=scan.status,
             description=scan.description,
             completed_at=scan.completed_at,
-            advisories_at=scan.advisories_at,
+            advisories_at=current.newest if self._settled(scan) else scan.advisories_at,
             counts=scan.counts,
             findings=found,
             next_token=token,
+            requested_at=scan.requested_at,
+            details=details,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -17,6 +17,7 @@ from services.scanner.adapters.workers import Workers
 from services.scanner.decisions import attachments, cyclonedx, spdx
 from services.scanner.decisions.inventory import About
 from services.scanner.decisions.scans import is_undocumented, stored
+from services.scanner.handlers.scanning import once
 from services.scanner.ports import Attachments, ImageGone, ScanFailed, WorkerFailed
 from services.shared import telemetry
 from services.shared.bus import Bus
@@ -55,16 +56,13 @@ class Documents:
         return await self._made(scan, image) if scan is not None and image is not None else None
 
     async def _made(self, scan: ImageScan, image: Image) -> dict[str, bytes] | None:
-        report = await asyncio.to_thread(self._files.report, scan.report) if scan.report else None
-        if report is None:
+        contents = await asyncio.to_thread(self._files.bill, scan.contents) if scan.contents else None
+        if contents is None:
             return None
-
-        async def feed() -> AsyncIterator[bytes]:
-            yield report
 
         about = msgspec.json.encode(about_of(image)._asdict()).decode()
         try:
-            text = await self._workers.run("documents", about, feed=feed())
+            text = await self._workers.run("documents", about, feed=once(contents))
         except (WorkerFailed, TimeoutError) as error:
             raise ScanFailed(f"its bills of materials could not be made: {error or 'it took too long'}") from error
         return {name: bytes(raw) for name, raw in _documents.decode(text).items()}

@@ -12,12 +12,14 @@ from msgspec.structs import replace
 from contracts.kinds import Key
 from contracts.records.registry import IMAGE, Image, is_container_image
 from contracts.records.scanner import IMAGE_SCAN, ImageScan
+from contracts.rpc.scanner import AdvisoryDetail
 from services.scanner.adapters.files import Files
 from services.scanner.adapters.workers import Workers
 from services.scanner.decisions.layers import FORMAT
-from services.scanner.decisions.scans import documented
+from services.scanner.decisions.scans import completed, documented
 from services.scanner.decisions.tar import Limits
-from services.scanner.handlers.advisories import Advisories
+from services.scanner.handlers.advisories import Advisories, seconds
+from services.scanner.handlers.uses import Uses
 from services.scanner.ports import ImageGone, ImageUnsupported, Layers, ScanFailed, WorkerFailed
 from services.shared import telemetry
 from services.shared.bus import Bus
@@ -47,15 +49,18 @@ class _MatchAnswer(msgspec.Struct):
     note: str
     packages: int
     advisories: str
+    newest: str
     counts: dict[str, int]
     fixable: dict[str, int]
     named: dict[str, list[str]]
-    contents: str
+    exploited: int
     report: msgspec.Raw
+    bill: msgspec.Raw
 
 
 _layer_answer = msgspec.json.Decoder(_LayerAnswer)
 _match_answer = msgspec.json.Decoder(_MatchAnswer)
+_details = msgspec.json.Decoder(dict[str, AdvisoryDetail])
 
 
 class Scans:
@@ -81,6 +86,7 @@ class Scans:
         self._clock = clock
         self._limits = limits
         self._reading: dict[str, asyncio.Task[bytes]] = {}
+        self.uses = Uses(store, files)
 
     async def scan(self, key: Key, entry: Entry[ImageScan]) -> None:
         """Scan an image and write what came of it, in the trace that asked for it. Raises NotNow, StateUnavailable."""
@@ -100,7 +106,10 @@ class Scans:
                 log.warning("scan.not_done", repository=key[2], image=key[3], status=status, why=str(error))
                 result = replace(entry.record, status=status, description=str(error), completed_at=self._clock())
             span.set_attribute("status", result.status)
-            await self._write(key, entry.record, result)
+            try:
+                await self._write(key, entry.record, result)
+            finally:
+                self.uses.pin(key)
 
     async def _result(self, scan: ImageScan, image: Image) -> ImageScan:
         if not is_container_image(image):
@@ -118,21 +127,52 @@ class Scans:
             except (WorkerFailed, TimeoutError) as error:
                 raise ScanFailed(f"its packages could not be matched: {error or 'it took too long'}") from error
         answer = _match_answer.decode(text)
-        name = await asyncio.to_thread(self._files.keep_report, bytes(answer.report))
+        files = bytes(answer.bill), bytes(answer.report)
+        self.uses.pin(IMAGE_SCAN.key_of(scan), *map(self._files.name_of, files))
+        contents = await asyncio.to_thread(self._files.keep_bill, files[0])
+        report = await asyncio.to_thread(self._files.keep_report, files[1])
         return replace(
             scan,
             status="COMPLETE",
-            description=f"The scan was completed successfully{'; ' if answer.note else '.'}{answer.note}",
+            description=completed(answer.note),
             completed_at=self._clock(),
             counts=answer.counts,
             fixable=answer.fixable,
             named=answer.named,
+            exploited=answer.exploited,
             packages=answer.packages,
-            advisories=index.version,
-            advisories_at=index.newest,
-            report=name,
-            contents=answer.contents,
+            advisories=answer.advisories,
+            advisories_at=seconds(answer.newest),
+            report=report,
+            contents=contents,
         )
+
+    async def report(self, scan: ImageScan) -> bytes | None:
+        """The findings of a scan. Those that were lost are made again of its bill of materials, by the advisories of
+        now; None when that is lost too. Raises ScanFailed."""
+        data = await asyncio.to_thread(self._files.report, scan.report)
+        if data is not None:
+            return data
+        bill = await asyncio.to_thread(self._files.bill, scan.contents)
+        if bill is None:
+            return None
+        log.warning("report.made_again", report=scan.report, repository=scan.repository, image=scan.digest)
+        try:
+            text = await self._workers.run("match-bill", *self._advisories.current.arguments, feed=once(bill))
+        except (WorkerFailed, TimeoutError) as error:
+            raise ScanFailed(f"its packages could not be matched: {error or 'it took too long'}") from error
+        return bytes(_match_answer.decode(text).report)
+
+    async def details(self, ids: list[str]) -> dict[str, AdvisoryDetail]:
+        """What advisories say in words, by their ids. Raises ScanFailed."""
+        arguments = self._advisories.current.arguments
+        if not arguments or not ids:
+            return {}
+        try:
+            text = await self._workers.run("details", *arguments, feed=once(msgspec.json.encode(ids)))
+        except (WorkerFailed, TimeoutError) as error:
+            raise ScanFailed(f"the advisories could not be read: {error or 'it took too long'}") from error
+        return _details.decode(text)
 
     async def _reports(self, image: Image, digests: list[str]) -> dict[str, bytes]:
         """The reports of these layers, read or kept. When one fails, the others are not waited for."""
@@ -207,9 +247,9 @@ class Scans:
                 return old
             return documented(result, old)
 
-        written = await self._store.update(IMAGE_SCAN, key, change, event)
-        for name in {scanned.report, result.report} - {written.report if written is not None else ""}:
-            self._drop_report(name)
+        await self._store.update(IMAGE_SCAN, key, change, event)
+        self.uses.pin(key)
+        self.uses.drop_unused(scanned, result)
 
     async def give_up(self, key: Key, scanned: ImageScan, why: str) -> None:
         """It can't be done, and not for want of somebody else."""
@@ -221,11 +261,7 @@ class Scans:
         scan = self._store.table(IMAGE_SCAN).record(*key)
         if scan is not None:
             await self._store.delete(IMAGE_SCAN, key, "scan.forgotten.v1")
-            self._drop_report(scan.report)
-
-    def _drop_report(self, name: str) -> None:
-        if name and all(scan.report != name for scan in self._store.table(IMAGE_SCAN).records()):
-            self._files.drop_report(name)
+            self.uses.drop_unused(scan)
 
 
 def _is_report(text: bytes, digest: str) -> bool:
@@ -234,6 +270,11 @@ def _is_report(text: bytes, digest: str) -> bool:
     except msgspec.DecodeError:
         return False
     return (answer.digest, answer.format) == (digest, FORMAT)
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """What a worker is fed."""
+    yield data
 
 
 async def _joined(reports: list[tuple[str, bytes]]) -> AsyncIterator[bytes]:

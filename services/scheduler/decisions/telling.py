@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from contracts.records.events import AwsEvent
+from contracts.records.events import AwsEvent, told
 from contracts.records.scheduler import Deployment, Service
 from services.scheduler.decisions import names
 
@@ -54,17 +54,8 @@ class Teller:
         self._at = at
 
     def _event(self, detail_type: str, resource: str, detail: dict[str, Any], what: str) -> AwsEvent:
-        text = names.derived_id(self._origin, detail_type, resource, what)
-        return AwsEvent(
-            id=f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}",
-            detail_type=detail_type,
-            source=SOURCE,
-            account=self._where[0],
-            time=datetime.fromtimestamp(int(self._at), UTC).isoformat().replace("+00:00", "Z"),
-            region=self._where[1],
-            resources=[resource],
-            detail=detail,
-        )
+        of = (self._origin, detail_type, resource, what)
+        return told(SOURCE, detail_type, self._where, self._at, [resource], detail, *of)
 
     def task(self, shape: dict[str, Any]) -> AwsEvent:
         """A task's change. `shape` is the task as DescribeTasks shows it, in plain JSON.

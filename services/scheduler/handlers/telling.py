@@ -17,11 +17,11 @@ from contracts.records.agent import NODE, TASK_STATUS, Node, TaskStatus
 from contracts.records.events import AwsEvent
 from contracts.records.scheduler import CONTAINER_INSTANCE, SERVICE, TASK, TASK_DEFINITION, Cluster, Task
 from contracts.streams import EVENTS_AGE_S
-from contracts.subjects import EVENTS_STREAM, aws_event
+from contracts.subjects import EVENTS_STREAM
 from services.scheduler.adapters import World
 from services.scheduler.decisions import names
 from services.scheduler.decisions.telling import Teller
-from services.shared import telemetry
+from services.shared.aws_events import tell
 from services.shared.consumers import Consumer, Event
 
 KINDS = (TASK, TASK_STATUS, SERVICE, NODE, CONTAINER_INSTANCE)
@@ -145,9 +145,7 @@ class Telling:
 
     async def _tell(self, told: Iterable[AwsEvent]) -> None:
         for event in told:
-            subject = aws_event(event.account, event.region, event.source, event.detail_type)
-            headers = telemetry.inject({"Nats-Msg-Id": event.id})
-            await self._world.bus.publish(subject, msgspec.json.encode(event), dict(headers))
+            await tell(self._world.bus, event)
 
 
 def _origin(event: Event) -> str:

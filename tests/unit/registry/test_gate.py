@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from contracts.records.registry import Descriptor, Image
+from contracts.records.registry import Descriptor, Image, scan_frequency
 from contracts.records.scanner import ImageScan, ScanGate
 from services.registry.decisions.gate import Verdict, judge, judged
-from services.registry.decisions.scanning import BadRules, applied, check_rules, scans_on_push
+from services.registry.decisions.scanning import BadRules, check_rules, scans_on_push
 
 ACCOUNT = {"account": "000000000000", "region": "us-east-1"}
 LAYER = Descriptor(digest="sha256:l", size=1, media_type="application/vnd.oci.image.layer.v1.tar+gzip")
@@ -99,9 +99,9 @@ def rule(frequency, *filters):
 
 def test_rules_of_the_registry_go_before_a_repositorys_setting():
     rules = [rule("SCAN_ON_PUSH", "prod/*", "shop")]
-    assert applied(rules, "prod/a")[0] == "SCAN_ON_PUSH"
-    assert applied(rules, "my-shop")[1] == [{"filter": "shop", "filterType": "WILDCARD"}]
-    assert applied(rules, "test/a") == ("MANUAL", [])
+    assert scan_frequency(rules, "prod/a")[0] == "SCAN_ON_PUSH"
+    assert scan_frequency(rules, "my-shop")[1] == [{"filter": "shop", "filterType": "WILDCARD"}]
+    assert scan_frequency(rules, "test/a") == ("MANUAL", [])
     assert not scans_on_push(rules, {}, "test/a")
     assert scans_on_push(rules, {"imageScanningConfiguration": {"scanOnPush": True}}, "test/a")
 

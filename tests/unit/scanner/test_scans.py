@@ -47,11 +47,40 @@ def test_the_quota_is_one_scan_a_day_that_somebody_asked_for(scan, now, on_push,
 
 
 def test_what_is_due():
-    assert scans.is_due(replace(SCAN, status="IN_PROGRESS"), "v1")
-    assert scans.is_due(SCAN, "v2")
-    assert not scans.is_due(SCAN, "v1")
-    assert not scans.is_due(SCAN, "")
-    assert not scans.is_due(replace(SCAN, status="FAILED"), "v2")
+    assert scans.is_due(replace(SCAN, status="IN_PROGRESS"))
+    assert scans.is_due(SCAN)  # from before bills of materials were kept
+    assert not scans.is_due(replace(SCAN, contents="b"))
+    assert not scans.is_due(replace(SCAN, status="FAILED"))
+
+
+RULES = [
+    {"scanFrequency": "CONTINUOUS_SCAN", "repositoryFilters": [{"filter": "shop*", "filterType": "WILDCARD"}]},
+    {"scanFrequency": "SCAN_ON_PUSH", "repositoryFilters": [{"filter": "lab*", "filterType": "WILDCARD"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("scanning", "repository", "gated", "pushed", "again"),
+    [
+        ({}, "other", False, True, True),
+        ({"scanType": "BASIC", "rules": []}, "other", False, True, True),
+        ({"scanType": "ENHANCED", "rules": RULES}, "shop", False, True, True),
+        ({"scanType": "ENHANCED", "rules": RULES}, "lab", False, True, False),
+        ({"scanType": "ENHANCED", "rules": RULES}, "other", False, False, False),
+        ({"scanType": "ENHANCED", "rules": RULES}, "other", True, True, True),
+        ({"scanType": "ENHANCED", "rules": RULES}, "lab", True, True, True),
+    ],
+)
+def test_settings_and_gates_say_what_is_scanned_and_what_is_matched_again(scanning, repository, gated, pushed, again):
+    assert scans.scanned_when_pushed(scanning, repository, gated=gated) is pushed
+    assert scans.matched_again(scanning, repository, gated=gated) is again
+
+
+def test_a_scan_whose_bill_is_lost_is_asked_for_unless_it_has_another_by_now():
+    change = scans.lost("b", 200.0)
+    assert change(replace(SCAN, contents="b")).status == "IN_PROGRESS"
+    other = replace(SCAN, contents="c")
+    assert change(other) is other
 
 
 FOUND = [
@@ -78,6 +107,14 @@ def test_a_page_fits_into_a_message():
     taken, token = scans.page(large, 1000, "")
     assert len(msgspec.json.encode(taken)) < 1_000_000
     assert len(scans.page(large, 1000, token)[0]) > 0
+
+
+def test_a_page_of_whole_vulnerabilities_divides_none():
+    found = [replace(FOUND[0], package=name) for name in "abc"] + [replace(f, package="z") for f in FOUND[1:]]
+    first, token = scans.page(found, 1, "", whole=True)
+    assert [(f.name, f.package) for f in first] == [("CVE-1", "a"), ("CVE-1", "b"), ("CVE-1", "c")]
+    rest, token = scans.page(found, 100, token, whole=True)
+    assert (first + rest, token) == (found, "")
 
 
 @pytest.mark.parametrize("token", ["!", "e30=", "bm90IGpzb24="])
