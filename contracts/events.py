@@ -15,6 +15,7 @@ from contracts.records.autoscaler import SCALABLE_TARGET, SCALING_ACTIVITY, SCAL
 from contracts.records.discovery import DISCOVERY_SERVICE, INSTANCE, NAMESPACE, OPERATION
 from contracts.records.events import WEBHOOK
 from contracts.records.identity import ACCESS_KEY, ACTIVATION, MANAGED_NODE, PARAMETER, POLICY, ROLE, SECRET
+from contracts.records.kms import KMS_ALIAS, KMS_GRANT, KMS_KEY
 from contracts.records.monitor import LOG_GROUP, LOG_STREAM, METRIC_ALARM
 from contracts.records.network import SECURITY_GROUP
 from contracts.records.registry import (
@@ -186,6 +187,18 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "secret.restored.v1",
         "secret.deleted.v1",
     ),
+    KMS_KEY: (
+        "kms_key.created.v1",
+        "kms_key.changed.v1",
+        "kms_key.rotated.v1",
+        "kms_key.disabled.v1",
+        "kms_key.enabled.v1",
+        "kms_key.deletion_scheduled.v1",
+        "kms_key.deletion_cancelled.v1",
+        "kms_key.deleted.v1",
+    ),
+    KMS_GRANT: ("kms_grant.created.v1", "kms_grant.retired.v1", "kms_grant.revoked.v1"),
+    KMS_ALIAS: ("kms_alias.created.v1", "kms_alias.moved.v1", "kms_alias.deleted.v1"),
     PARAMETER: ("parameter.put.v1", "parameter.tagged.v1", "parameter.deleted.v1"),
     LOG_GROUP: ("log_group.created.v1", "log_group.changed.v1", "log_group.deleted.v1"),
     LOG_STREAM: ("log_stream.created.v1", "log_stream.deleted.v1"),

@@ -12,6 +12,7 @@ from contracts.records.agent import NODE, TASK_STATUS
 from contracts.records.app_runner_gateway import INGRESS, TARGET
 from contracts.records.discovery import DISCOVERY_SERVICE, NAMESPACE
 from contracts.records.identity import ACCESS_KEY, MANAGED_NODE, POLICY, ROLE
+from contracts.records.kms import KMS_GRANT, KMS_KEY
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.network import SECURITY_GROUP
 from contracts.records.registry import IMAGE, IMAGE_TAG, REGISTRY_SETTINGS
@@ -26,6 +27,7 @@ from contracts.rpc.identity import (
     RESOLVE_SECRETS,
     STORE_SESSION_LOG,
 )
+from contracts.rpc.kms import GRANT_DATA_KEY, OPEN_DATA_KEY, RETIRE_DATA_KEY
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_ATTACH_TOKEN, ISSUE_PULL_TOKEN
 from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
@@ -89,6 +91,8 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
         SCAN_GATE,
         MANAGED_NODE,
         CONTAINER_INSTANCE,
+        KMS_KEY,
+        KMS_GRANT,
     ),
     "identity": (ACCESS_KEY, TASK, TASK_DEFINITION, CONTAINER_INSTANCE),
     "monitor": (ACCESS_KEY, TASK, TASK_STATUS, NODE, SERVICE),
@@ -104,7 +108,14 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
 CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "agent": (ISSUE_SESSION, RESOLVE_SECRETS, STORE_SESSION_LOG, ISSUE_PULL_TOKEN),
     "edge": (REGISTER_NODE,),
-    "registry": (START_SCAN, DESCRIBE_FINDINGS, READ_REGISTRY_LOGIN),
+    "registry": (
+        START_SCAN,
+        DESCRIBE_FINDINGS,
+        READ_REGISTRY_LOGIN,
+        GRANT_DATA_KEY,
+        OPEN_DATA_KEY,
+        RETIRE_DATA_KEY,
+    ),
     "scanner": (ISSUE_PULL_TOKEN, ISSUE_ATTACH_TOKEN),
     "autoscaler": (SET_DESIRED_COUNT, GET_METRICS),
     "app_runner_gateway": (PUT_WORKLOAD, DELETE_WORKLOAD, PROVIDE_NAME, REMOVE_NAME),

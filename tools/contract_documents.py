@@ -16,7 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from contracts.records import KINDS
-from contracts.rpc import discovery, identity, monitor, registry, scanner, scheduler
+from contracts.rpc import discovery, identity, kms, monitor, registry, scanner, scheduler
 from tools.asyncapi import STREAMED, asyncapi
 from tools.contract_page import page
 from tools.openapi import openapi_documents
@@ -27,6 +27,7 @@ FOLDERS = ("samples", "schemas", "schemas/openapi")
 COMMANDS = (
     *discovery.COMMANDS,
     *identity.COMMANDS,
+    *kms.COMMANDS,
     *monitor.COMMANDS,
     *registry.COMMANDS,
     *scanner.COMMANDS,

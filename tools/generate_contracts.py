@@ -22,8 +22,8 @@ from botocore import xform_name
 from botocore.loaders import Loader
 
 APIS = (
-    "apprunner", "application-autoscaling", "cloudwatch", "ec2", "ecr", "ecs", "eks", "elbv2", "iam", "logs",
-    "secretsmanager", "servicediscovery", "ssm", "sts",
+    "apprunner", "application-autoscaling", "cloudwatch", "ec2", "ecr", "ecs", "eks", "elbv2", "iam", "kms",
+    "logs", "secretsmanager", "servicediscovery", "ssm", "sts",
 )  # fmt: skip
 #: Of an API that is mostly something else: the operations that have types here. The index names all of them.
 ONLY = {

@@ -4,6 +4,7 @@ activations and the machines that joined with them."""
 import msgspec
 
 from contracts.kinds import Kind
+from contracts.records.kms import KMS_ALIAS, KMS_GRANT, KMS_KEY
 
 
 class AccessKey(msgspec.Struct, kw_only=True, frozen=True):
@@ -160,4 +161,4 @@ PARAMETER = Kind("identity", "parameter", Parameter, ("account", "region", "name
 ACTIVATION = Kind("identity", "activation", Activation, ("account", "region", "activation"))
 MANAGED_NODE = Kind("identity", "managed_node", ManagedNode, ("account", "region", "activation", "slot"))
 
-KINDS = (ACCESS_KEY, ROLE, POLICY, SECRET, PARAMETER, ACTIVATION, MANAGED_NODE)
+KINDS = (ACCESS_KEY, ROLE, POLICY, SECRET, PARAMETER, ACTIVATION, MANAGED_NODE, KMS_KEY, KMS_ALIAS, KMS_GRANT)

@@ -14,6 +14,7 @@ OWNERS = {
     "ecs": "scheduler",
     "eks": "kubernetes",
     "iam": "identity",
+    "kms": "identity",
     "logs": "monitor",
     "secretsmanager": "identity",
     "servicediscovery": "discovery",

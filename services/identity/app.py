@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -16,12 +17,25 @@ from contracts.rpc.identity import (
     RESOLVE_SECRETS,
     STORE_SESSION_LOG,
 )
+from contracts.rpc.kms import GRANT_DATA_KEY, OPEN_DATA_KEY, RETIRE_DATA_KEY
 from contracts.subjects import NODE_LOGINS
 from services.identity.adapters import Credentials, choose, read_credentials, write_credentials
-from services.identity.api import Activations, Iam, Parameters, Secrets, SecurityTokens
+from services.identity.api import Activations, Iam, Kms, Parameters, Secrets, SecurityTokens
 from services.identity.decisions import ROOT_ACCOUNT, expired, new_pair, root_key
-from services.identity.handlers import Injection, Nodes, Objects, RegistryLogins, Resources, Sessions, Values
+from services.identity.handlers import (
+    DataKeys,
+    Injection,
+    KmsAccess,
+    KmsKeys,
+    Nodes,
+    Objects,
+    RegistryLogins,
+    Resources,
+    Sessions,
+    Values,
+)
 from services.identity.settings import IdentitySettings
+from services.shared.aws.context import RequestContext
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
 from services.shared.bus import Conflict
@@ -56,7 +70,10 @@ class IdentityApp(App):
         await self._ensure_root_key()
         self._keys = await KeyRing.open(self.host.bus)
         clock, store = self.host.clock, self._store
-        values = Values(store, Vault.open(self.host.data / "identity" / VALUES_KEY))
+        vault = Vault.open(self.host.data / "identity" / VALUES_KEY)
+        values = Values(store, vault)
+        self.kms = KmsKeys(store, vault, clock)
+        access = KmsAccess(self.kms, self._keys.authorization)
         sessions = Sessions(store, self._keys.authorization, clock, choose)
         self._objects = Objects(self._s3, sessions, self._keys.authorization)
         injection = Injection(sessions, self._keys.authorization, values, self._objects)
@@ -68,12 +85,27 @@ class IdentityApp(App):
             Secrets(store, values, clock, choose),
             Parameters(store, values, clock),
             Activations(store, nodes, clock, choose),
+            Kms(store, self.kms, access, clock),
         ]
-        self._door = AwsDoor(self.host, services, self._keys, Resources(store).complete)
+        resolve = Resources(store).complete
+
+        async def may(context: RequestContext, request: Any) -> None:
+            if context.api == "kms":
+                await access.check(context, request)
+            else:
+                await self._keys.authorization.check(context, request, resolve)
+
+        self._door = AwsDoor(self.host, services, self._keys, may=may)
         self.aws_server = self._door.server
         await self._serve(sessions, injection, nodes)
         await self.host.bus.serve(READ_REGISTRY_LOGIN, RegistryLogins(values).read)
+        await self._serve_data_keys(DataKeys(self.kms, access, clock))
         self.host.bus.spawn(self._sweep(), "sweep")
+
+    async def _serve_data_keys(self, data_keys: DataKeys) -> None:
+        await self.host.bus.serve(GRANT_DATA_KEY, data_keys.grant)
+        await self.host.bus.serve(OPEN_DATA_KEY, data_keys.open)
+        await self.host.bus.serve(RETIRE_DATA_KEY, data_keys.retire)
 
     async def _serve(self, sessions: Sessions, injection: Injection, nodes: Nodes) -> None:
         bus = self.host.bus
@@ -125,6 +157,7 @@ class IdentityApp(App):
                 except (Conflict, StateUnavailable) as error:
                     log.warning("session.sweep_failed", error=str(error))
             await self._delete_due_secrets()
+            await self.kms.sweep()
             wait = 600.0 if following is None else following - self.host.clock()
             await asyncio.sleep(max(60.0, min(wait, 600.0)))
 

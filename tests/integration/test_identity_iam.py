@@ -53,8 +53,9 @@ TRUST_TASKS = trusting(Service="ecs-tasks.amazonaws.com")
 class Door:
     """Identity's own door: clients of the account, and of its roles' sessions."""
 
-    def __init__(self, port, keys):
+    def __init__(self, port, keys, app):
         self._port, self._keys = port, keys
+        self.app = app
 
     def root(self, api):
         return Asked(client(self._port, self._keys.access_key_id, self._keys.secret, api=api))
@@ -113,7 +114,7 @@ async def doors(nats_platform, directory, s3=None):
     identity = IdentityApp(Host(await nats_platform.bus("identity"), directory, instance="t"), IdentitySettings(), s3)
     await start_app(identity)
     server = HttpServer(identity)
-    yield Door(await server.start(), read_credentials(directory / CREDENTIALS_FILE))
+    yield Door(await server.start(), read_credentials(directory / CREDENTIALS_FILE), identity)
     await server.stop()
     await stop_app(identity)
 

@@ -1,6 +1,7 @@
-"""The AWS operations that identity answers: STS, IAM, Secrets Manager, Parameter Store, activations."""
+"""The AWS operations that identity answers: STS, IAM, Secrets Manager, Parameter Store, activations, KMS."""
 
 from services.identity.api.activations import Activations
+from services.identity.api.kms import Kms
 from services.identity.api.parameters import Parameters
 from services.identity.api.policies import ManagedPolicies
 from services.identity.api.roles import Roles
@@ -12,4 +13,4 @@ class Iam(Roles, ManagedPolicies):
     """The operations of IAM that exist here: roles and policies."""
 
 
-__all__ = ["Activations", "Iam", "Parameters", "Secrets", "SecurityTokens"]
+__all__ = ["Activations", "Iam", "Kms", "Parameters", "Secrets", "SecurityTokens"]

@@ -9,13 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.records.registry import Repository
-from services.registry.decisions.access import (
-    RESOURCE_BASED,
-    combined,
-    read_registry_policy,
-    read_repository_policy,
-    said,
-)
+from services.registry.decisions.access import read_registry_policy, read_repository_policy
 from services.registry.decisions.account_settings import scope_covers
 from services.registry.decisions.names import RepositoryId, parse_arn
 from services.registry.handlers.repositories import Repositories
@@ -24,6 +18,7 @@ from services.shared.authorization import Authorization, denied, request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.policies import ALLOW, IMPLICIT_DENY, Document, Question
 from services.shared.policies.demands import Demand, Place, demands
+from services.shared.policies.resource_based import RESOURCE_BASED, combined, said
 
 Keys = Callable[[], dict[str, tuple[str, ...]]]
 

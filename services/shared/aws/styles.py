@@ -34,6 +34,7 @@ STYLES = {
     "eks": Style("InvalidParameterException", "ServerException", "ServiceUnavailableException"),
     "elbv2": Style("ValidationError"),
     "iam": Style("ValidationError", "ServiceFailureException"),
+    "kms": Style("ValidationException", "KMSInternalException"),
     "logs": Style("InvalidParameterException", "InternalServerException", "ServiceUnavailableException", False),
     "secretsmanager": Style("ValidationException", "InternalServiceError"),
     "servicediscovery": Style("InvalidInput"),

@@ -76,7 +76,8 @@ def _statement(given: Any, kind: str) -> Statement:
     if not isinstance(given, dict) or not set(given) <= _MEMBERS or given.get("Effect") not in ("Allow", "Deny"):
         raise MalformedPolicy(_SYNTAX)
     sid = given.get("Sid", "")
-    if not isinstance(sid, str) or not _SID.match(sid):
+    # Resource-based policies may have anything there: KMS' own default key policy does.
+    if not isinstance(sid, str) or not (kind == RESOURCE or _SID.match(sid)):
         raise MalformedPolicy("Statement IDs (SID) should be alpha-numeric.")
     actions, not_actions = _either(given, "Action", "NotAction", required=True)
     resources, not_resources = _either(given, "Resource", "NotResource", required=kind in (IDENTITY, RESOURCE))

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.registry.decisions.access import combined, read_registry_policy, read_repository_policy
+from services.registry.decisions.access import read_registry_policy, read_repository_policy
 from services.shared.policies import ALLOW, EXPLICIT_DENY, IMPLICIT_DENY, MalformedPolicy
+from services.shared.policies.resource_based import combined
 
 VERDICTS = st.sampled_from([ALLOW, EXPLICIT_DENY, IMPLICIT_DENY])
 OWN = st.tuples(VERDICTS, st.sampled_from(["identity-based", "session"]))
