@@ -19,13 +19,23 @@ class LifecyclePreview(msgspec.Struct, kw_only=True, frozen=True):
     started_at: float
 
 
+class RepositoryKey(msgspec.Struct, kw_only=True, frozen=True):
+    """What the content of a repository is sealed with: a data key, encrypted under a key of KMS (`wrapped`, base64),
+    that the registry may have decrypted by a grant. `id` (32 hexadecimal digits) tells it from others."""
+
+    id: str
+    key_arn: str
+    grant_id: str
+    wrapped: str
+
+
 class Repository(msgspec.Struct, kw_only=True, frozen=True):
     """A repository. `settings` is CreateRepository as it came, with the wire's names (mutability, scanning,
     encryption) and what the Put… operations changed since.
 
-    `policy` and `lifecycle` are the texts of its repository policy and its lifecycle policy; empty: it has none.
-    `lifecycle_evaluated_at` is when the lifecycle policy was last gone through, 0 for never.
-    """
+    `policy` and `lifecycle` are the texts of its repository policy and its lifecycle policy; empty: it has none. `key`
+    is what its content is sealed with, None: the registry's own key. `lifecycle_evaluated_at` is when the lifecycle
+    policy was last gone through, 0 for never."""
 
     account: str
     region: str
@@ -37,6 +47,7 @@ class Repository(msgspec.Struct, kw_only=True, frozen=True):
     lifecycle: str = ""
     lifecycle_evaluated_at: float = 0.0
     preview: LifecyclePreview | None = None
+    key: RepositoryKey | None = None
 
 
 class Descriptor(msgspec.Struct, kw_only=True, frozen=True):

@@ -11,6 +11,7 @@ class GrantDataKey(msgspec.Struct, kw_only=True, frozen=True):
     `service` is the principal (`ecr.amazonaws.com`), `key` an id, ARN or alias; empty: the key that AWS manages for the
     service. Who asked the service must be allowed kms:DescribeKey and kms:CreateGrant: `principal`, with the access key
     of the session if it is one. `context` is the encryption context; `public_key` (X25519, base64) the asker's.
+    `only_check`: nothing is granted, and the answer has the key's ARN alone.
     """
 
     service: str
@@ -21,6 +22,7 @@ class GrantDataKey(msgspec.Struct, kw_only=True, frozen=True):
     session: str
     context: dict[str, str]
     public_key: str
+    only_check: bool = False
 
 
 class GrantedDataKey(msgspec.Struct, kw_only=True, frozen=True):
@@ -28,9 +30,9 @@ class GrantedDataKey(msgspec.Struct, kw_only=True, frozen=True):
     sealed to the asker about `wrapped`. See services/shared/sealing."""
 
     key_arn: str
-    grant_id: str
-    wrapped: str
-    sealed: str
+    grant_id: str = ""
+    wrapped: str = ""
+    sealed: str = ""
 
 
 class OpenDataKey(msgspec.Struct, kw_only=True, frozen=True):

@@ -11,9 +11,11 @@ from aiohttp import web
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
 from contracts.rpc.registry import ISSUE_ATTACH_TOKEN, ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import load_key
+from services.registry.adapters.content_keys import KmsContentKeys, own_key
 from services.registry.adapters.installations import HttpsInstallations
 from services.registry.adapters.logins import SecretLogins
 from services.registry.adapters.running import RunningTasks
+from services.registry.adapters.sealed import SealedBlobs
 from services.registry.adapters.signing import SealedKeys
 from services.registry.adapters.storage import open_storage
 from services.registry.adapters.tls import serving_context
@@ -88,10 +90,12 @@ class RegistryApp(App):
         root = host.data / "registry"
         if settings.https_port is not None:
             self.tls = Tls(settings.https_port, serving_context(settings, root / "tls", host.clock()))
-        self._blobs = await open_storage(root, settings)
         self._store = await Store.open(host.bus, KINDS)
+        own = own_key(root / "content.key")
+        self._content_keys = await KmsContentKeys.open(own, host.bus, self._store.table(REPOSITORY), host.clock)
+        self._blobs = SealedBlobs(await open_storage(root, settings), self._content_keys)
         self._keys = await KeyRing.open(host.bus)
-        repositories = Repositories(self._store, self._blobs, host.clock)
+        repositories = Repositories(self._store, self._blobs, self._content_keys, host.clock)
         registries = Settings(self._store)
         policies = Policies(self._keys.authorization, repositories, registries)
         access = Access(
@@ -176,6 +180,7 @@ class RegistryApp(App):
                 self._backfills,
                 prefixed,
                 self._upstream,
+                self._content_keys,
                 host.clock,
             )
         ]
@@ -282,7 +287,7 @@ class RegistryApp(App):
             await self._pulls.write()
         if hasattr(self, "_distribution"):
             self._distribution.close()
-        for part in ("gates", "_members", "_keys", "_store"):
+        for part in ("gates", "_members", "_keys", "_content_keys", "_store"):
             if hasattr(self, part):
                 await getattr(self, part).close()
         if hasattr(self, "_blobs"):

@@ -7,12 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
-from contracts.records.registry import Peer
+import msgspec
+
+from contracts.records.registry import Peer, RepositoryKey
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.peers import Destination
 from services.registry.decisions.upstream import Login, Source
 from services.registry.decisions.uses import Use
-from services.shared.errors import StateUnavailable
+from services.shared.errors import AwsError, StateUnavailable
 
 Shelf = Literal["blobs", "manifests"]
 """In a repository blobs and manifests are kept apart: a manifest can't be fetched as a blob."""
@@ -130,6 +132,10 @@ class BlobStore(Protocol):
         the sweep for a while."""
         ...
 
+    async def usable(self, repository: RepositoryId) -> None:
+        """Raises KeyRefused when what the repository has can't be read, nor anything be put there."""
+        ...
+
     async def open(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> Content | None:
         """What a repository has under a digest, to be read; None if it has nothing."""
         ...
@@ -181,11 +187,56 @@ class BlobStore(Protocol):
 
 
 class ContentDamaged(Exception):
-    """What is stored is not what was stored. `digest` is what it should be."""
+    """What is stored is not what was stored, or was sealed with another key. `digest` is what it should be."""
 
     def __init__(self, digest: str, why: str) -> None:
         super().__init__(f"{digest} is damaged: {why}")
         self.digest = digest
+
+
+class ContentKey(msgspec.Struct, frozen=True):
+    """A key that content is sealed with. `id` (16 bytes) tells it from others, and tells nothing of it."""
+
+    id: bytes
+    secret: bytes
+
+
+class KeyRefused(AwsError):
+    """KMS does not let the registry use a repository's key: ECR's KmsException. `code` is KMS' own error."""
+
+    def __init__(self, repository: RepositoryId, code: str, why: str) -> None:
+        about = f"The repository with name '{repository.name}' in the registry with id '{repository.account}'"
+        super().__init__("KmsException", f"{about} can't be used: {why}", kmsError=code)
+
+
+class ContentKeys(Protocol):
+    """Which key a repository's content is sealed with. Repositories with the same one share content."""
+
+    def id_of(self, repository: RepositoryId) -> bytes:
+        """The id of a repository's key."""
+        ...
+
+    async def of(self, repository: RepositoryId) -> ContentKey:
+        """The key. Raises KeyRefused when it may not be used, StateUnavailable."""
+        ...
+
+
+class RepositoryKeys(Protocol):
+    """Keys of repositories that are encrypted with a key of KMS."""
+
+    async def make(self, repository: RepositoryId, key: str, principal: str, session: str = "") -> RepositoryKey:
+        """A data key for a repository that is about to be made, under the KMS key that is named (empty: the one that
+        AWS manages for ECR), granted by who asks (`session`: the access key of a role's session). Raises KeyRefused,
+        StateUnavailable."""
+        ...
+
+    async def check(self, repository: RepositoryId, key: str, principal: str, session: str = "") -> str:
+        """The ARN of a KMS key with which a repository could be made. Raises as `make` does."""
+        ...
+
+    async def retire(self, key: RepositoryKey) -> None:
+        """The repository is gone."""
+        ...
 
 
 class UpstreamFailed(Exception):

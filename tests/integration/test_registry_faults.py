@@ -15,6 +15,7 @@ from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken, PullToken
 from services.registry.adapters import uploads
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.segments import sealed_size
 from services.shared.bus import CommandRefused
 from services.shared.errors import AwsError, StateUnavailable
 from tests.builders.images import digest_of
@@ -222,7 +223,7 @@ async def test_what_no_image_is_made_of_is_freed_after_the_grace(nats_platform, 
         now = time.time()
         assert await registry.app.cleaner.clean(now) == 0
         assert (await registry.ask("HEAD", f"shop/blobs/{digest_of(b'gone' * 10)}")).status == 200
-        assert await registry.app.cleaner.clean(now + 200) == 40 + len(gone.manifest)
+        assert await registry.app.cleaner.clean(now + 200) == sealed_size(40) + sealed_size(len(gone.manifest))
         assert (await registry.ask("HEAD", f"shop/blobs/{digest_of(b'gone' * 10)}")).status == 404
         assert (await registry.ask("GET", f"shop/blobs/{digest_of(b'kept')}")).body == b"kept"
         assert not list((tmp_path / "registry").rglob("uploads/*"))

@@ -95,6 +95,7 @@ async def test_a_wrong_digest_leaves_nothing(registry, tmp_path):
         assert (await registry.ask("HEAD", f"shop/blobs/{digest}")).status == 404
     root = tmp_path / "data" / "registry"
     assert sorted(p.name for p in root.rglob("*") if p.is_file()) == [
+        "content.key",
         "door.key",
         "peers.key",
         "signing.key",

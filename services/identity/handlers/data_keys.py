@@ -58,6 +58,8 @@ class DataKeys:
             key = self._keys.find(request.account, request.region, wanted)
         self._require(request, key, name)
         require_enabled(key)
+        if request.only_check:
+            return GrantedDataKey(key_arn=key.arn)
         grant = KmsGrant(
             account=key.account,
             region=key.region,

@@ -15,7 +15,7 @@ from services.registry.handlers.policies import Policies, asker_of
 from services.registry.handlers.replication import Replication
 from services.registry.handlers.scanning import Scanning
 from services.registry.handlers.templates import Prefixed
-from services.registry.ports import Upstream
+from services.registry.ports import RepositoryKeys, Upstream
 from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.aws.service import AwsService
@@ -39,6 +39,7 @@ class EcrOperations(AwsService):
         backfills: Backfills,
         prefixed: Prefixed,
         upstream: Upstream,
+        keys: RepositoryKeys,
         clock: Clock,
     ) -> None:
         self._scanning = scanning
@@ -48,6 +49,7 @@ class EcrOperations(AwsService):
         self._backfills = backfills
         self._prefixed = prefixed
         self._upstream = upstream
+        self._keys = keys
         self._clock = clock
         self._repositories, self._images, self._blobs = parts.repositories, parts.images, parts.blobs
         self._access, self._settings, self._signing = parts.access, parts.settings, parts.signing

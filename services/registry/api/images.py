@@ -15,7 +15,7 @@ from services.registry.handlers import errors
 from services.registry.handlers.images import ImageReferenced, as_aws_error
 from services.registry.handlers.policies import asker_of
 from services.registry.handlers.pull_through import HELD, Answer
-from services.registry.ports import LoginFailed, UpstreamFailed
+from services.registry.ports import KeyRefused, LoginFailed, UpstreamFailed
 from services.shared.authorization import request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
@@ -139,8 +139,12 @@ class ImageOperations(EcrOperations):
         if answer.coming is not None:
             return answer.coming.digest, answer.coming.media_type, answer.coming.data
         image = _active(self._of_batch(repository, each))
+        try:
+            manifest = await self._images.manifest(repository, image.digest)
+        except KeyRefused as refused:
+            raise _Failed("KmsError", refused.message) from None
         self._images.pulls.pulled(image, context.principal_arn)
-        return image.digest, image.media_type, await self._images.manifest(repository, image.digest)
+        return image.digest, image.media_type, manifest
 
     async def _from_upstream(self, context: RequestContext, repository: RepositoryId, reference: str) -> Answer:
         def allow() -> None:

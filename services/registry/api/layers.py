@@ -10,6 +10,7 @@ from services.registry.decisions.names import RepositoryId, valid_digest
 from services.registry.handlers import errors
 from services.registry.handlers.policies import asker_of
 from services.registry.ports import (
+    KeyRefused,
     StorageFull,
     Upload,
     UploadTaken,
@@ -120,6 +121,10 @@ class LayerOperations(EcrOperations):
         digest = request.layer_digest
         if not valid_digest(digest):
             raise errors.layers_not_found([digest])
+        try:
+            await self._blobs.usable(repository)
+        except KeyRefused as refused:
+            raise AwsError("LayerInaccessibleException", refused.message) from None
         if await self._blobs.find(repository, digest) is None:
             await self._fetch(repository, digest)
         return ecr.GetDownloadUrlForLayerResponse(

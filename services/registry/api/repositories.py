@@ -14,6 +14,7 @@ from services.registry.decisions.names import RepositoryId, parse_arn
 from services.registry.decisions.pages import BadToken, page
 from services.registry.decisions.tokens import USERNAME
 from services.registry.handlers import errors
+from services.registry.handlers.policies import asker_of
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError, NotImplementedYet
 
@@ -31,10 +32,7 @@ class RepositoryOperations(EcrOperations):
         """Make a repository."""
         repository = self._id(context, request.registry_id, request.repository_name)
         encryption = request.encryption_configuration
-        if encryption is not None and encryption.encryption_type != "AES256":
-            raise NotImplementedYet(
-                "ECR", "CreateRepository", f"{encryption.encryption_type} encryption does not exist"
-            )
+        check_encryption(context.operation, encryption)
         exclusions = request.image_tag_mutability_exclusion_filters or []
         check_exclusions(request.image_tag_mutability, [each.filter for each in exclusions])
         settings = {
@@ -47,7 +45,10 @@ class RepositoryOperations(EcrOperations):
             )
             if value is not None
         }
-        record = await self._repositories.create(repository, settings, merged_tags({}, request.tags or []))
+        asker = asker_of(context)
+        record = await self._repositories.create(
+            repository, settings, merged_tags({}, request.tags or []), asker=(asker.principal, asker.session)
+        )
         return ecr.CreateRepositoryResponse(repository=self._shown(record))
 
     async def describe_repositories(
@@ -185,6 +186,19 @@ def merged_tags(old: dict[str, str], tags: list[ecr.Tag]) -> dict[str, str]:
     if len(merged) > MAX_TAGS:
         raise AwsError("TooManyTagsException", f"A repository can't have more than {MAX_TAGS} tags")
     return merged
+
+
+def check_encryption(
+    operation: str,
+    encryption: ecr.EncryptionConfiguration | ecr.EncryptionConfigurationForRepositoryCreationTemplate | None,
+) -> None:
+    """Raises unless content can be encrypted so."""
+    if encryption is None:
+        return
+    if encryption.encryption_type == "KMS_DSSE":
+        raise NotImplementedYet("ECR", operation, "KMS_DSSE encryption does not exist; KMS does")
+    if encryption.encryption_type == "AES256" and encryption.kms_key:
+        raise errors.invalid_parameter("encryptionConfiguration", "a kmsKey goes with the encryptionType KMS, only")
 
 
 def check_exclusions(mutability: str | None, patterns: Sequence[str]) -> None:

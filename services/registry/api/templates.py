@@ -10,11 +10,13 @@ from msgspec.structs import replace
 from contracts.aws import ecr
 from contracts.records.registry import CREATION_TEMPLATE, CreationTemplate
 from services.registry.api.base import EcrOperations
-from services.registry.api.repositories import check_exclusions, merged_tags
+from services.registry.api.repositories import check_encryption, check_exclusions, merged_tags
 from services.registry.decisions.access import read_repository_policy
 from services.registry.decisions.lifecycle_text import BadLifecycle, read_lifecycle
+from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
+from services.registry.handlers.policies import asker_of
 from services.registry.handlers.roles import TEMPLATES
 from services.shared.aws.context import RequestContext
 from services.shared.errors import NotImplementedYet
@@ -48,6 +50,7 @@ class TemplateOperations(EcrOperations):
         self._check_role(context, request.custom_role_arn, TEMPLATES)
         template = _changed(empty, _members(context, request))
         _check(template)
+        await self._check_key(context, template)
         await self._prefixed.create(CREATION_TEMPLATE, template)
         return ecr.CreateRepositoryCreationTemplateResponse(
             registry_id=context.account, repository_creation_template=_shown(template)
@@ -59,6 +62,8 @@ class TemplateOperations(EcrOperations):
         """Change what is given; the rest stays. Repositories that are there don't change."""
         self._check_role(context, request.custom_role_arn, TEMPLATES)
         members, now = _members(context, request), self._clock()
+        there = self._prefixed.get(CREATION_TEMPLATE, context.account, context.region, request.prefix)
+        await self._check_key(context, _changed(there, members))
 
         def changed(old: CreationTemplate) -> CreationTemplate:
             template = replace(_changed(old, members), updated_at=now)
@@ -71,6 +76,15 @@ class TemplateOperations(EcrOperations):
         return ecr.UpdateRepositoryCreationTemplateResponse(
             registry_id=context.account, repository_creation_template=_shown(template)
         )
+
+    async def _check_key(self, context: RequestContext, template: CreationTemplate) -> None:
+        """Who makes a template grants the use of its KMS key to all repositories that it is for: they must be allowed
+        to. Raises KmsException."""
+        encryption = template.settings.get("encryptionConfiguration", {})
+        if encryption.get("encryptionType") == "KMS":
+            about = RepositoryId(context.account, context.region, template.prefix.rstrip("/"))
+            asker = asker_of(context)
+            await self._keys.check(about, encryption.get("kmsKey") or "", asker.principal, asker.session)
 
     async def describe_repository_creation_templates(
         self, context: RequestContext, request: ecr.DescribeRepositoryCreationTemplatesRequest
@@ -101,8 +115,7 @@ class TemplateOperations(EcrOperations):
 def _members(context: RequestContext, request: Request) -> dict[str, Any]:
     """What a request gives, as the record has it. Raises for what does not exist here."""
     operation, encryption = context.operation, request.encryption_configuration
-    if encryption is not None and encryption.encryption_type != "AES256":
-        raise NotImplementedYet("ECR", operation, f"{encryption.encryption_type} encryption does not exist")
+    check_encryption(operation, encryption)
     given: dict[str, Any] = {
         "applied_for": request.applied_for,
         "description": request.description,

@@ -114,7 +114,9 @@ class Images:
         return sorted(found, key=lambda image: image.digest)
 
     async def manifest(self, repository: RepositoryId, digest: str) -> bytes:
-        """The bytes of a manifest whose image is here. Raises ImageNotFoundException when the file is gone."""
+        """The bytes of a manifest whose image is here. Raises ImageNotFoundException when the file is gone,
+        KmsException when the repository's key may not be used."""
+        await self._blobs.usable(repository)
         data = self._cache.get(digest)
         if data is None:
             data = await self._blobs.read(repository, digest, "manifests")

@@ -10,10 +10,10 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY, Repository
+from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY, Repository, RepositoryKey
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers import errors
-from services.registry.ports import BlobStore
+from services.registry.ports import BlobStore, RepositoryKeys
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
 from services.shared.state import Conflict, Store
@@ -22,9 +22,10 @@ from services.shared.state import Conflict, Store
 class Repositories:
     """The repositories of all accounts and regions."""
 
-    def __init__(self, store: Store, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(self, store: Store, blobs: BlobStore, keys: RepositoryKeys, clock: Clock) -> None:
         self._store = store
         self._blobs = blobs
+        self._keys = keys
         self._clock = clock
         self._table = store.table(REPOSITORY)
         self._locks: WeakValueDictionary[RepositoryId, asyncio.Lock] = WeakValueDictionary()
@@ -58,12 +59,16 @@ class Repositories:
         tags: dict[str, str],
         policy: str = "",
         lifecycle: str = "",
+        asker: tuple[str, str] = ("", ""),
     ) -> Repository:
-        """Make one, with the texts of its policies if any. Raises RepositoryAlreadyExistsException."""
+        """Make one, with the texts of its policies if any. `asker`: (principal, access key of their session) of who
+        grants the use of its KMS key, if it has one; the account itself if empty. Raises
+        RepositoryAlreadyExistsException, KeyRefused."""
         async with self.lock(repository):
             if self.find(repository) is not None:
                 raise errors.repository_exists(repository)
             await self._clear(repository)
+            key, settings = await self._key(repository, settings, asker)
             record = Repository(
                 account=repository.account,
                 region=repository.region,
@@ -73,12 +78,26 @@ class Repositories:
                 tags=tags,
                 policy=policy,
                 lifecycle=lifecycle,
+                key=key,
             )
             try:
                 await self._store.put(REPOSITORY, record, "repository.created.v1", expect=0)
             except Conflict:
+                if key is not None:
+                    await self._keys.retire(key)
                 raise errors.repository_exists(repository) from None
             return record
+
+    async def _key(
+        self, repository: RepositoryId, settings: dict[str, Any], asker: tuple[str, str]
+    ) -> tuple[RepositoryKey | None, dict[str, Any]]:
+        """The key of a repository with these settings, and the settings, which then name the KMS key by its ARN."""
+        wanted = settings.get("encryptionConfiguration", {})
+        if wanted.get("encryptionType") != "KMS":
+            return None, settings
+        principal = asker[0] or f"arn:aws:iam::{repository.account}:root"
+        key = await self._keys.make(repository, wanted.get("kmsKey", ""), principal, asker[1])
+        return key, {**settings, "encryptionConfiguration": {**wanted, "kmsKey": key.key_arn}}
 
     async def delete(self, repository: RepositoryId, *, force: bool) -> Repository:
         """Delete one. Raises RepositoryNotFoundException, RepositoryNotEmptyException.
@@ -94,6 +113,8 @@ class Repositories:
             await self._store.delete(REPOSITORY, key, "repository.deleted.v1")
             with contextlib.suppress(StateUnavailable):
                 await self._clear(repository)
+            if record.key is not None:
+                await self._keys.retire(record.key)
             return record
 
     async def change(

@@ -49,6 +49,7 @@ _STATUS = {
 
 _OF_AWS = {
     "AccessDeniedException": "DENIED",
+    "KmsException": "DENIED",
     "ImageDigestDoesNotMatchException": "DIGEST_INVALID",
     "ImageNotFoundException": "MANIFEST_UNKNOWN",
     "ImageTagAlreadyExistsException": "TAG_INVALID",
