@@ -24,26 +24,45 @@ from contracts.rpc.kms import (
     OpenDataKey,
     RetireDataKey,
 )
-from services.registry.adapters.keyfile import load_key
+from services.registry.adapters.files import sync_directory
+from services.registry.adapters.keyfile import KEY_BYTES, load_key
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.segments import KEY_ID
 from services.registry.ports import ContentKey, KeyRefused
 from services.shared.bus import Bus, CommandRefused
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
+from services.shared.private_files import write_private
 from services.shared.sealing import Asker, CannotOpen
+from services.shared.settings import SettingsError
 from services.shared.state import fetch
 from services.shared.views import Table, View
 
 log = structlog.get_logger()
 
 _ABOUT_OWN = b"roadstead registry key id"
+_LOST = (
+    "{path} is not the key that the registry's content was sealed with. Bring it back from a backup; to give up that "
+    "content and begin with a new key, remove {id} too"
+)
 
 
 def own_key(path: Path) -> ContentKey:
-    """The registry's own key, in this file; made if it is not there."""
+    """The registry's own key, in this file; made if there never was one. Beside it lies its id. Raises SettingsError
+    when the key is not the one of this id: content that is there could not be found with another one, and would be
+    swept."""
+    said = path.with_suffix(".id")
+    known = said.read_text().strip() if said.exists() else ""
+    if known and (not path.exists() or path.stat().st_size != KEY_BYTES):
+        raise SettingsError(_LOST.format(path=path, id=said))
     secret = load_key(path)
-    return ContentKey(hashlib.sha256(_ABOUT_OWN + secret).digest()[:KEY_ID], secret)
+    key = ContentKey(hashlib.sha256(_ABOUT_OWN + secret).digest()[:KEY_ID], secret)
+    if known and known != key.id.hex():
+        raise SettingsError(_LOST.format(path=path, id=said))
+    if not known:
+        write_private(said, key.id.hex().encode() + b"\n")
+        sync_directory(said.parent)
+    return key
 
 
 class KmsContentKeys:
