@@ -11,7 +11,8 @@ class GrantDataKey(msgspec.Struct, kw_only=True, frozen=True):
     `service` is the principal (`ecr.amazonaws.com`), `key` an id, ARN or alias; empty: the key that AWS manages for the
     service. Who asked the service must be allowed kms:DescribeKey and kms:CreateGrant: `principal`, with the access key
     of the session if it is one. `context` is the encryption context; `public_key` (X25519, base64) the asker's.
-    `only_check`: nothing is granted, and the answer has the key's ARN alone.
+    With `role` (its ARN) it is the service in that role. `only_check`: nothing is granted, and the answer has the key's
+    ARN alone.
     """
 
     service: str
@@ -23,6 +24,7 @@ class GrantDataKey(msgspec.Struct, kw_only=True, frozen=True):
     context: dict[str, str]
     public_key: str
     only_check: bool = False
+    role: str = ""
 
 
 class GrantedDataKey(msgspec.Struct, kw_only=True, frozen=True):

@@ -221,16 +221,24 @@ class ContentKeys(Protocol):
         ...
 
 
+class Granter(msgspec.Struct, frozen=True):
+    """Who lets the registry use a KMS key: the account's root (its ARN), a session of a role (its access key), or ECR
+    in the role of a template (`role`, its ARN)."""
+
+    principal: str
+    session: str = ""
+    role: str = ""
+
+
 class RepositoryKeys(Protocol):
     """Keys of repositories that are encrypted with a key of KMS."""
 
-    async def make(self, repository: RepositoryId, key: str, principal: str, session: str = "") -> RepositoryKey:
+    async def make(self, repository: RepositoryId, key: str, granter: Granter) -> RepositoryKey:
         """A data key for a repository that is about to be made, under the KMS key that is named (empty: the one that
-        AWS manages for ECR), granted by who asks (`session`: the access key of a role's session). Raises KeyRefused,
-        StateUnavailable."""
+        AWS manages for ECR). Raises KeyRefused, StateUnavailable."""
         ...
 
-    async def check(self, repository: RepositoryId, key: str, principal: str, session: str = "") -> str:
+    async def check(self, repository: RepositoryId, key: str, granter: Granter) -> str:
         """The ARN of a KMS key with which a repository could be made. Raises as `make` does."""
         ...
 

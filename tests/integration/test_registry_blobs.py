@@ -1,4 +1,5 @@
-"""The port BlobStore: one suite for whatever stores blobs, run against the file system and against S3."""
+"""The port BlobStore: one suite for whatever stores blobs, run against the file system and against S3, and against
+sealed content over each of them."""
 
 from __future__ import annotations
 
@@ -10,20 +11,40 @@ import pytest
 
 from services.registry.adapters import FileBlobStore
 from services.registry.adapters.s3 import S3BlobStore
+from services.registry.adapters.sealed import SealedBlobs
 from services.registry.decisions.names import RepositoryId
+from services.registry.decisions.segments import sealed_size
 from services.registry.ports import UploadTaken, UploadUnknown, WrongDigest, WrongOffset
 from services.shared.s3 import S3Client
 from tests.builders.images import digest_of
 from tests.builders.seaweed import BUCKET
+from tests.fakes.content_keys import FakeKeys
 from tests.fakes.s3 import FakeS3
 
 SHOP, BANK = (RepositoryId("000000000000", "us-east-1", name) for name in ("team/shop", "bank"))
 LATER = time.time() + 3600
 
 
-@pytest.fixture(params=["files", "s3", "s3 in memory"])
-def storage(request, tmp_path):
+@pytest.fixture(params=[False, True], ids=["plain", "sealed"])
+def sealed(request):
+    return request.param
+
+
+@pytest.fixture
+def takes(sealed):
+    """What content of a size takes in the store."""
+    return sealed_size if sealed else int
+
+
+@pytest.fixture
+def storage(below, sealed):
     """Makes a store over the same content each time: what a process after this one has."""
+    keys = FakeKeys()
+    return (lambda: SealedBlobs(below(), keys)) if sealed else below
+
+
+@pytest.fixture(params=["files", "s3", "s3 in memory"])
+def below(request, tmp_path):
     if request.param == "files":
         return lambda: FileBlobStore(tmp_path / "blobs")
     if request.param == "s3 in memory":
@@ -37,8 +58,9 @@ def storage(request, tmp_path):
 @pytest.fixture
 async def blobs(storage):
     store = storage()
-    if isinstance(store, S3BlobStore):
-        await store.open_bucket()
+    within = getattr(store, "_below", store)
+    if isinstance(within, S3BlobStore):
+        await within.open_bucket()
     yield store
     await store.close()
 
@@ -97,7 +119,7 @@ async def test_a_blob_is_in_the_repositories_that_have_it_and_no_other(blobs):
     assert (await blobs.find(SHOP, digest), await blobs.read(BANK, digest)) == (None, b"shared")
 
 
-async def test_content_that_two_repositories_push_is_kept_once(blobs):
+async def test_content_that_two_repositories_push_is_kept_once(blobs, takes):
     for repository in (SHOP, BANK):
         digest = await push(blobs, repository, b"same")
         await blobs.remove(repository, digest)
@@ -106,7 +128,7 @@ async def test_content_that_two_repositories_push_is_kept_once(blobs):
     assert await blobs.sweep(LATER) == 0
     for repository in (SHOP, BANK):
         await blobs.remove(repository, digest)
-    assert await blobs.sweep(LATER) == 4
+    assert await blobs.sweep(LATER) == takes(4)
 
 
 async def test_a_wrong_digest_leaves_nothing(blobs):
@@ -231,12 +253,12 @@ async def test_old_uploads_are_dropped(blobs):
         await old.append(chunks(b"x"))
 
 
-async def test_the_sweep_takes_what_nobody_has_after_the_grace(blobs):
+async def test_the_sweep_takes_what_nobody_has_after_the_grace(blobs, takes):
     kept, gone = await push(blobs, SHOP, b"kept"), await push(blobs, SHOP, b"gone")
     assert await blobs.drop_unnamed(SHOP, {kept}, time.time() - 60) == 0
     assert await blobs.drop_unnamed(SHOP, {kept}, LATER) == 1
     assert await blobs.sweep(time.time() - 60) == 0
-    assert await blobs.sweep(LATER) == 4
+    assert await blobs.sweep(LATER) == takes(4)
     assert (await blobs.find(SHOP, kept), await blobs.find(SHOP, gone)) == (4, None)
     assert await push(blobs, SHOP, b"gone") == gone
 

@@ -32,25 +32,25 @@ class Disk:
     def start(self):
         self.files = FileBlobStore(self.directory)
         blobs = SealedBlobs(self.files, self.keys)
-        self._open += [blobs, self.files]
+        self._open.append(blobs)
         return blobs
 
     def shows(self, text) -> bool:
         return any(text in path.read_bytes() for path in self.directory.rglob("*") if path.is_file())
 
     def file(self, repository, digest):
-        return self.files.path(repository, sealed_name(self.keys.id_of(repository), digest))
+        return self.files._layout.link(repository, sealed_name(self.keys.id_of(repository), digest), "blobs")
 
-    def close(self):
+    async def close(self):
         for store in self._open:
-            store.close()
+            await store.close()
 
 
 @pytest.fixture
-def disk(tmp_path):
+async def disk(tmp_path):
     disk = Disk(tmp_path / "blobs")
     yield disk
-    disk.close()
+    await disk.close()
 
 
 async def chunks(*parts):
@@ -96,11 +96,14 @@ def test_an_upload_in_any_pieces_reads_right_from_anywhere(tmp_path, pieces, res
         assert await read(blobs, SHOP, digest, start, stop) == content[start:stop]
         assert await blobs.read(SHOP, digest) == content
 
-    disk = Disk(Path(tempfile.mkdtemp(dir=tmp_path)))
-    try:
-        asyncio.run(run(disk))
-    finally:
-        disk.close()
+    async def whole() -> None:
+        disk = Disk(Path(tempfile.mkdtemp(dir=tmp_path)))
+        try:
+            await run(disk)
+        finally:
+            await disk.close()
+
+    asyncio.run(whole())
 
 
 async def test_nothing_of_it_is_on_the_disk_neither_on_its_way_nor_whole(disk):

@@ -90,7 +90,7 @@ class DataKeys:
         }
         if key.service == name and key.account == request.account:
             return
-        caller = Caller(request.account, request.principal, request.session, keys)
+        caller = Caller(request.account, request.principal, request.session, keys, request.role)
         for action in ("kms:DescribeKey", "kms:CreateGrant"):
             self._access.require(caller, Use(action, key))
 

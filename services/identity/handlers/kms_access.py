@@ -9,22 +9,23 @@ import msgspec
 from contracts.records.kms import KmsKey
 from services.identity.decisions.kms_access import WITHOUT_KEY, Keys, condition_keys, granted, judged, key_keys
 from services.identity.handlers.kms_keys import KmsKeys
-from services.shared.authorization import Authorization, denied, request_keys
+from services.shared.authorization import Authorization, denied, request_keys, role_keys
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError
-from services.shared.policies import ALLOW, RESOURCE, Question, parse
+from services.shared.policies import ALLOW, IMPLICIT_DENY, RESOURCE, Principal, Question, parse
 from services.shared.policies.demands import Demand
 from services.shared.policies.resource_based import said
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: `session` is the access key of a role's session, empty for the account itself. `keys` are the condition
-    keys of the request."""
+    """Who asks: `session` is the access key of a role's session, empty for the account itself. With `role` (an ARN) it
+    is a service in that role. `keys` are the condition keys of the request."""
 
     account: str
     principal: str
     session: str
     keys: Keys
+    role: str = ""
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -109,14 +110,24 @@ class KmsAccess:
         """The verdict with this key policy, and the sort of policy that it is due to."""
         key = use.key
         about = {**caller.keys, **use.keys, **key_keys(key, self._keys.aliases_of(key))}
-        principal, own_keys = self._authorization.principal(caller.account, caller.principal, caller.session)
-        identity = (ALLOW, "identity-based")
-        if caller.session:
-            identity = self._authorization.verdict(caller.session, Demand(use.action, key.arn, about), {})
+        principal, own_keys, identity = self._judged(caller, Demand(use.action, key.arn, about))
         question = Question(use.action, key.arn, {**about, **own_keys})
         resource = said([parse(policy, RESOURCE)], principal, question)
         by_grant = granted(self._keys.grants(key), use.action.removeprefix("kms:"), principal.arns, use.context)
         return judged(caller.account == key.account, identity, resource, by_grant is not None)
+
+    def _judged(self, caller: Caller, demand: Demand) -> tuple[Principal, Keys, tuple[str, str]]:
+        """Who it is, the condition keys that say so, and what their own policies say."""
+        if caller.role:
+            role = self._authorization.role(caller.role)
+            if role is None:
+                return Principal(caller.account), {}, (IMPLICIT_DENY, "identity-based")
+            identity = self._authorization.of_role(role, None, demand, {})
+            return Principal(role.account, (role.arn,)), role_keys(role, None), identity
+        principal, keys = self._authorization.principal(caller.account, caller.principal, caller.session)
+        if not caller.session:
+            return principal, keys, (ALLOW, "identity-based")
+        return principal, keys, self._authorization.verdict(caller.session, demand, {})
 
     def names(self, caller: Caller) -> tuple[str, ...]:
         """The ARNs by which policies and grants name the caller."""

@@ -74,9 +74,6 @@ class FileBlobStore(SpoolingStore):
         parts = (self._layout, self._executor, repository, upload_id, self._forget)
         return FileUpload(*parts, size=size, hashed=hashed)
 
-    async def usable(self, repository: RepositoryId) -> None:
-        """See ports.BlobStore: files are there for all."""
-
     async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
         """See ports.BlobStore."""
         return await self._run(self._find, self._layout.link(repository, digest, shelf))

@@ -28,7 +28,7 @@ from services.registry.adapters.files import sync_directory
 from services.registry.adapters.keyfile import KEY_BYTES, load_key
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.segments import KEY_ID
-from services.registry.ports import ContentKey, KeyRefused
+from services.registry.ports import ContentKey, Granter, KeyRefused
 from services.shared.bus import Bus, CommandRefused
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
@@ -137,10 +137,10 @@ class KmsContentKeys:
         found = self._opened[key.id] = ContentKey(bytes.fromhex(key.id), secret)
         return found
 
-    async def make(self, repository: RepositoryId, key: str, principal: str, session: str = "") -> RepositoryKey:
+    async def make(self, repository: RepositoryId, key: str, granter: Granter) -> RepositoryKey:
         """See ports.RepositoryKeys."""
         asker = Asker()
-        granted = await self._grant(repository, key, principal, session, asker)
+        granted = await self._grant(repository, key, granter, asker)
         made = RepositoryKey(
             id=os.urandom(KEY_ID).hex(), key_arn=granted.key_arn, grant_id=granted.grant_id, wrapped=granted.wrapped
         )
@@ -148,20 +148,19 @@ class KmsContentKeys:
         self._opened[made.id] = ContentKey(bytes.fromhex(made.id), secret)
         return made
 
-    async def check(self, repository: RepositoryId, key: str, principal: str, session: str = "") -> str:
+    async def check(self, repository: RepositoryId, key: str, granter: Granter) -> str:
         """See ports.RepositoryKeys."""
-        return (await self._grant(repository, key, principal, session, None)).key_arn
+        return (await self._grant(repository, key, granter, None)).key_arn
 
-    async def _grant(
-        self, repository: RepositoryId, key: str, principal: str, session: str, asker: Asker | None
-    ) -> GrantedDataKey:
+    async def _grant(self, repository: RepositoryId, key: str, granter: Granter, asker: Asker | None) -> GrantedDataKey:
         request = GrantDataKey(
             service=ECR,
             account=repository.account,
             region=repository.region,
             key=key,
-            principal=principal,
-            session=session,
+            principal=granter.principal,
+            session=granter.session,
+            role=granter.role,
             context=encryption_context(repository),
             public_key=_public(asker) if asker is not None else "",
             only_check=asker is None,

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from concurrent.futures import Executor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from services.registry.adapters.sealing import Sealer
 from services.registry.decisions.names import RepositoryId
@@ -28,6 +28,7 @@ from services.registry.ports import (
     BlobStore,
     ContentKey,
     Shelf,
+    StorageAway,
     StorageFull,
     Upload,
     UploadTaken,
@@ -42,9 +43,17 @@ _T = TypeVar("_T")
 BATCH = 16 * SEGMENT
 
 
+class Run(NamedTuple):
+    """Where segments begin to follow one another of which only the last may be short: offset in the content, offset
+    below, index of the first."""
+
+    content: int
+    below: int
+    index: int
+
+
 class Progress:
-    """How far an upload is. `runs`: where full segments begin to follow one another, as (offset in the content, offset
-    below); more than one of them and there is a short segment in the midst."""
+    """How far an upload is. More than one of `runs`, and there is a short segment in the midst."""
 
     def __init__(self, sealer: Sealer) -> None:
         self.sealer = sealer
@@ -52,7 +61,7 @@ class Progress:
         self.size = 0
         self.below = HEADER_SIZE
         self.hash: Any = hashlib.sha256()
-        self.runs = [(0, HEADER_SIZE)]
+        self.runs = [Run(0, HEADER_SIZE, 0)]
 
     def copy(self) -> Progress:
         """The same, to go on from."""
@@ -75,22 +84,26 @@ class Progress:
 
     def _went_on(self, size: int, below: int) -> None:
         if size and self.size != self._aligned():
-            self.runs.append((self.size, self.below))
+            self.runs.append(Run(self.size, self.below, self.index))
         self.index += -(-size // SEGMENT)
         self.size += size
         self.below += below
 
     def _aligned(self) -> int:
-        start, _ = self.runs[-1]
+        start = self.runs[-1].content
         return start + (self.size - start) // SEGMENT * SEGMENT
+
+    def run_of(self, offset: int) -> Run:
+        """The run that has this offset of the content."""
+        return next(run for run in reversed(self.runs) if run.content <= offset)
 
     def arrived(self, below: int) -> int:
         """How much of the content is in so many bytes below."""
         if below >= self.below:
             return self.size
-        for content, start in reversed(self.runs):
-            if below >= start:
-                return content + (below - start) // FRAME * SEGMENT
+        for run in reversed(self.runs):
+            if below >= run.below:
+                return run.content + (below - run.below) // FRAME * SEGMENT
         return 0
 
 
@@ -133,15 +146,18 @@ class SealedUpload:
             await self.claim()
 
     async def read(self, start: int, stop: int) -> bytes:
-        """See ports.Upload. Nothing, where it is not known yet how far the upload is, or where its segments lie."""
+        """See ports.Upload."""
         progress = self._going or self._done
-        if progress is None or len(progress.runs) > 1:
+        if progress is None:
             return b""
-        first = start // SEGMENT
-        last = max(min(stop, first * SEGMENT + BATCH) // SEGMENT, first + 1)
-        frames = await self._below.read(HEADER_SIZE + first * FRAME, HEADER_SIZE + last * FRAME)
-        content = await self._run(progress.sealer.open, first, frames[: _whole(frames)])
-        return bytes(content[start - first * SEGMENT : stop - first * SEGMENT])
+        run = progress.run_of(start)
+        first = (start - run.content) // SEGMENT
+        base = run.content + first * SEGMENT
+        count = min(-(-(stop - base) // SEGMENT), BATCH // SEGMENT)
+        at = run.below + first * FRAME
+        frames = await self._below.read(at, at + count * FRAME)
+        content = await self._run(progress.sealer.open, run.index + first, frames[: _whole(frames)])
+        return bytes(content[start - base : stop - base])
 
     async def claim(self) -> int:
         """See ports.Upload."""
@@ -149,8 +165,18 @@ class SealedUpload:
         return (await self._claimed(me)).size
 
     async def truncate(self, size: int) -> None:
-        """Sealed content is not cut anywhere: nobody asks for it."""
-        raise NotImplementedError
+        """See ports.Upload. A segment that is cut is written anew."""
+        me = self._writer = object()
+        done = await self._claimed(me)
+        if size >= done.size:
+            return
+        run = done.run_of(size)
+        full = (size - run.content) // SEGMENT
+        left = await self.read(run.content + full * SEGMENT, size) if size > run.content + full * SEGMENT else b""
+        await self._below.truncate(run.below + full * FRAME)
+        self._done = None
+        if left:
+            await self.append(_once(left))
 
     async def _claimed(self, me: object) -> Progress:
         """How far it is, when nobody else writes any more. Raises UploadTaken, UploadUnknown."""
@@ -246,14 +272,19 @@ class SealedUpload:
         self._gone = True
         actual = "sha256:" + done.hash.hexdigest()
         try:
-            if actual != digest:
+            if not known and actual != digest:
                 raise WrongDigest(actual)
             if len(done.runs) > 1:
                 await self._write_anew(done, digest, shelf)
             else:
                 await self._end(self._below, done, digest, shelf, begun=self._done is not None)
-        finally:
+        except StorageAway:
+            self._gone = False  # nothing of it is lost: it can be finished later
+            raise
+        except BaseException:
             await self.abort()
+            raise
+        await self.abort()
         return done.size
 
     async def _end(self, below: Upload, done: Progress, digest: str, shelf: Shelf, *, begun: bool) -> None:
@@ -265,8 +296,12 @@ class SealedUpload:
         """Without short segments in the midst."""
         below = await self._store.begin(self.repository, hashed=False)
         anew = SealedUpload(self._store, below, self.repository, self._key, self._executor, lambda _: None)
-        await anew.append(self._contents(done))
-        await anew.finish(digest, shelf)
+        try:
+            await anew.append(self._contents(done))
+            await anew.finish(digest, shelf)
+        except BaseException:
+            await anew.abort()
+            raise
 
     async def _contents(self, done: Progress) -> AsyncGenerator[bytes, None]:
         again = Progress(done.sealer)

@@ -234,6 +234,9 @@ class SpoolingStore:
     async def _run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
+    async def usable(self, repository: RepositoryId) -> None:
+        """See ports.BlobStore: it asks for no keys."""
+
     def _upload(self, repository: RepositoryId, upload_id: str, size: int, hashed: bool) -> SpooledUpload:
         raise NotImplementedError
 

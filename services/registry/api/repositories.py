@@ -14,7 +14,7 @@ from services.registry.decisions.names import RepositoryId, parse_arn
 from services.registry.decisions.pages import BadToken, page
 from services.registry.decisions.tokens import USERNAME
 from services.registry.handlers import errors
-from services.registry.handlers.policies import asker_of
+from services.registry.handlers.policies import granter_of
 from services.shared.aws.context import RequestContext
 from services.shared.errors import AwsError, NotImplementedYet
 
@@ -45,9 +45,8 @@ class RepositoryOperations(EcrOperations):
             )
             if value is not None
         }
-        asker = asker_of(context)
         record = await self._repositories.create(
-            repository, settings, merged_tags({}, request.tags or []), asker=(asker.principal, asker.session)
+            repository, settings, merged_tags({}, request.tags or []), granter=granter_of(context)
         )
         return ecr.CreateRepositoryResponse(repository=self._shown(record))
 

@@ -16,10 +16,9 @@ from services.registry.decisions.lifecycle_text import BadLifecycle, read_lifecy
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.pages import BadToken, page
 from services.registry.handlers import errors
-from services.registry.handlers.policies import asker_of
-from services.registry.handlers.roles import TEMPLATES
+from services.registry.handlers.policies import granter_of
+from services.registry.handlers.roles import TEMPLATES, in_role
 from services.shared.aws.context import RequestContext
-from services.shared.errors import NotImplementedYet
 from services.shared.policies import MalformedPolicy
 
 PAGE = 100
@@ -78,13 +77,13 @@ class TemplateOperations(EcrOperations):
         )
 
     async def _check_key(self, context: RequestContext, template: CreationTemplate) -> None:
-        """Who makes a template grants the use of its KMS key to all repositories that it is for: they must be allowed
-        to. Raises KmsException."""
+        """The use of its KMS key is granted for all repositories that it is for, by the template's role, or by who
+        makes the template if it has none: they must be allowed to. Raises KmsException."""
         encryption = template.settings.get("encryptionConfiguration", {})
         if encryption.get("encryptionType") == "KMS":
             about = RepositoryId(context.account, context.region, template.prefix.rstrip("/"))
-            asker = asker_of(context)
-            await self._keys.check(about, encryption.get("kmsKey") or "", asker.principal, asker.session)
+            granter = in_role(template.role_arn) if template.role_arn else granter_of(context)
+            await self._keys.check(about, encryption.get("kmsKey") or "", granter)
 
     async def describe_repository_creation_templates(
         self, context: RequestContext, request: ecr.DescribeRepositoryCreationTemplatesRequest

@@ -14,6 +14,7 @@ from services.registry.decisions.account_settings import scope_covers
 from services.registry.decisions.names import RepositoryId, parse_arn
 from services.registry.handlers.repositories import Repositories
 from services.registry.handlers.settings import Settings
+from services.registry.ports import Granter
 from services.shared.authorization import Authorization, denied, request_keys
 from services.shared.aws.context import RequestContext
 from services.shared.policies import ALLOW, IMPLICIT_DENY, Document, Question
@@ -44,6 +45,11 @@ class Asker(msgspec.Struct, frozen=True):
 def asker_of(context: RequestContext) -> Asker:
     """Who sent a request to the ECR API."""
     return Asker(context.account, context.principal_arn, context.access_key_id if context.session else "")
+
+
+def granter_of(context: RequestContext) -> Granter:
+    """The same, as who lets the registry use a KMS key."""
+    return Granter(context.principal_arn, context.access_key_id if context.session else "")
 
 
 class Policies:

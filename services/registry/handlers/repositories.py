@@ -13,7 +13,7 @@ import msgspec
 from contracts.records.registry import IMAGE, IMAGE_TAG, REPOSITORY, Repository, RepositoryKey
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers import errors
-from services.registry.ports import BlobStore, RepositoryKeys
+from services.registry.ports import BlobStore, Granter, RepositoryKeys
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
 from services.shared.state import Conflict, Store
@@ -59,16 +59,16 @@ class Repositories:
         tags: dict[str, str],
         policy: str = "",
         lifecycle: str = "",
-        asker: tuple[str, str] = ("", ""),
+        granter: Granter | None = None,
     ) -> Repository:
-        """Make one, with the texts of its policies if any. `asker`: (principal, access key of their session) of who
-        grants the use of its KMS key, if it has one; the account itself if empty. Raises
+        """Make one, with the texts of its policies if any. `granter` lets the registry use its KMS key, if it
+        has one; None: the account itself. Raises
         RepositoryAlreadyExistsException, KeyRefused."""
         async with self.lock(repository):
             if self.find(repository) is not None:
                 raise errors.repository_exists(repository)
             await self._clear(repository)
-            key, settings = await self._key(repository, settings, asker)
+            key, settings = await self._key(repository, settings, granter)
             record = Repository(
                 account=repository.account,
                 region=repository.region,
@@ -89,14 +89,14 @@ class Repositories:
             return record
 
     async def _key(
-        self, repository: RepositoryId, settings: dict[str, Any], asker: tuple[str, str]
+        self, repository: RepositoryId, settings: dict[str, Any], granter: Granter | None
     ) -> tuple[RepositoryKey | None, dict[str, Any]]:
         """The key of a repository with these settings, and the settings, which then name the KMS key by its ARN."""
         wanted = settings.get("encryptionConfiguration", {})
         if wanted.get("encryptionType") != "KMS":
             return None, settings
-        principal = asker[0] or f"arn:aws:iam::{repository.account}:root"
-        key = await self._keys.make(repository, wanted.get("kmsKey", ""), principal, asker[1])
+        granter = granter or Granter(f"arn:aws:iam::{repository.account}:root")
+        key = await self._keys.make(repository, wanted.get("kmsKey", ""), granter)
         return key, {**settings, "encryptionConfiguration": {**wanted, "kmsKey": key.key_arn}}
 
     async def delete(self, repository: RepositoryId, *, force: bool) -> Repository:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.registry.handlers.policies import Asker
+from services.registry.ports import Granter
 from services.shared.authorization import Authorization, trusts_service
 from services.shared.errors import AccessDenied
 
@@ -11,6 +12,11 @@ TEMPLATES = "ecr.amazonaws.com"
 """Whom the roles must trust.
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private.html,
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-create-iam.html"""
+
+
+def in_role(role_arn: str) -> Granter:
+    """ECR in this role, as who lets the registry use a KMS key."""
+    return Granter(role_arn, role=role_arn)
 
 
 class Roles:

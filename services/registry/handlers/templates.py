@@ -12,7 +12,7 @@ from services.registry.decisions.upstream import longest_prefix
 from services.registry.handlers import errors
 from services.registry.handlers.policies import Policies
 from services.registry.handlers.repositories import Repositories
-from services.registry.handlers.roles import TEMPLATES, Roles
+from services.registry.handlers.roles import TEMPLATES, Roles, in_role
 from services.shared.errors import AwsError
 from services.shared.policies.demands import Demand
 from services.shared.state import Change, Conflict, Store
@@ -112,11 +112,13 @@ class ByTemplate:
             return
         template = self._prefixed.template(repository, purpose)
         settings, tags, policy, lifecycle = {}, {}, "", ""
+        granter = None
         if template is not None:
             settings, tags, policy, lifecycle = template.settings, template.tags, template.policy, template.lifecycle
             self._require(template, repository)
+            granter = in_role(template.role_arn) if template.role_arn else None
         try:
-            await self._repositories.create(repository, settings, tags, policy, lifecycle)
+            await self._repositories.create(repository, settings, tags, policy, lifecycle, granter)
         except AwsError as error:
             if error.code != "RepositoryAlreadyExistsException":
                 raise
