@@ -94,7 +94,9 @@ class RegistryApp(App):
             self.tls = Tls(settings.https_port, serving_context(settings, root / "tls", host.clock()))
         self._store = await Store.open(host.bus, KINDS)
         own = own_key(root / "content.key")
-        self._content_keys = await KmsContentKeys.open(own, host.bus, self._store.table(REPOSITORY), host.clock)
+        self._content_keys = await KmsContentKeys.open(
+            own, host.bus, self._store.table(REPOSITORY), host.clock, sealed=settings.sealed
+        )
         self._blobs = SealedBlobs(await open_storage(root, settings), self._content_keys)
         self._keys = await KeyRing.open(host.bus)
         repositories = Repositories(self._store, self._blobs, self._content_keys, host.clock)

@@ -216,6 +216,10 @@ class ContentKeys(Protocol):
         """The id of a repository's key."""
         ...
 
+    def seals(self, repository: RepositoryId) -> bool:
+        """Whether what is stored from now on is to be sealed."""
+        ...
+
     async def of(self, repository: RepositoryId) -> ContentKey:
         """The key. Raises KeyRefused when it may not be used, StateUnavailable."""
         ...

@@ -13,6 +13,9 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
 
     `storage` is where blobs lie: `files` on this node's disk, or in the `bucket` of the S3 that `ROADSTEAD_S3_…`
     names, under `bucket_prefix`, which is one registry's. `redirect` sends clients that fetch a blob to S3 itself.
+    `sealed`: content of AES256 repositories is sealed with the registry's own key; without it lies as it is, for a
+    disk or an S3 that encrypts by itself, and only so can it be redirected to. What is for keys of KMS is sealed in
+    any case.
 
     Times are seconds: an upload nobody went on with is dropped after `upload_life_s`; blobs that no image names are
     dropped `sweep_grace_s` after they were last pushed or asked for (more than the ten minutes in which asking again
@@ -34,6 +37,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     bucket: str = ""
     bucket_prefix: str = ""
     redirect: bool = False
+    sealed: bool = True
     upload_life_s: float = 24 * 3600.0
     sweep_grace_s: float = 24 * 3600.0
     sweep_every_s: float = 3600.0

@@ -14,6 +14,7 @@ class FakeKeys:
     def __init__(self) -> None:
         self.keys: dict[RepositoryId, ContentKey] = {}
         self.refused: set[RepositoryId] = set()
+        self.sealed = True
 
     def give(self, repository: RepositoryId, number: int) -> None:
         """Give a repository a key of its own."""
@@ -22,6 +23,10 @@ class FakeKeys:
     def id_of(self, repository: RepositoryId) -> bytes:
         """See ports.ContentKeys."""
         return self.keys.get(repository, OWN).id
+
+    def seals(self, repository: RepositoryId) -> bool:
+        """See ports.ContentKeys."""
+        return self.sealed or repository in self.keys
 
     async def of(self, repository: RepositoryId) -> ContentKey:
         """See ports.ContentKeys."""

@@ -202,3 +202,18 @@ async def test_what_was_stored_before_is_read_as_it_is(disk):
     await blobs.sweep(1e12)
     assert not disk.shows(MARKER)
     assert await blobs.read(BANK, digest) == MARKER
+
+
+async def test_what_is_not_to_be_sealed_lies_as_it_is_but_for_keys_of_kms(disk):
+    blobs = disk.start()
+    old = await push(blobs, SHOP, MARKER + b"old")
+    disk.keys.sealed = False
+    disk.keys.give(BANK, 7)
+    assert await read(blobs, SHOP, old) == MARKER + b"old"
+    digest = await push(blobs, SHOP, MARKER)
+    assert (await blobs.open(SHOP, digest)).file.read_bytes() == MARKER
+    assert await blobs.mount(SHOP, BANK, digest)
+    await blobs.remove(SHOP, digest)
+    await blobs.sweep(1e12)
+    assert not disk.shows(MARKER)
+    assert await read(blobs, BANK, digest) == MARKER

@@ -68,8 +68,11 @@ def own_key(path: Path) -> ContentKey:
 class KmsContentKeys:
     """See ports.ContentKeys and ports.RepositoryKeys."""
 
-    def __init__(self, own: ContentKey, bus: Bus, repositories: Table[Repository], view: View, clock: Clock) -> None:
+    def __init__(
+        self, own: ContentKey, bus: Bus, repositories: Table[Repository], view: View, clock: Clock, *, sealed: bool
+    ) -> None:
         self._own = own
+        self._sealed = sealed
         self._bus = bus
         self._repositories = repositories
         self._view = view
@@ -81,6 +84,10 @@ class KmsContentKeys:
         """See ports.ContentKeys."""
         key = self._key_of(repository)
         return self._own.id if key is None else bytes.fromhex(key.id)
+
+    def seals(self, repository: RepositoryId) -> bool:
+        """See ports.ContentKeys."""
+        return self._sealed or self._key_of(repository) is not None
 
     async def of(self, repository: RepositoryId) -> ContentKey:
         """See ports.ContentKeys."""
@@ -181,9 +188,11 @@ class KmsContentKeys:
             log.warning("data_key.not_retired", key=key.key_arn, grant=key.grant_id, error=str(error))
 
     @classmethod
-    async def open(cls, own: ContentKey, bus: Bus, repositories: Table[Repository], clock: Clock) -> KmsContentKeys:
-        """Read the state of all KMS keys, and follow."""
-        return cls(own, bus, repositories, await View.open(bus, KMS_KEY, KMS_GRANT), clock)
+    async def open(
+        cls, own: ContentKey, bus: Bus, repositories: Table[Repository], clock: Clock, *, sealed: bool = True
+    ) -> KmsContentKeys:
+        """Read the state of all KMS keys, and follow. `sealed`: the own key is used for what is stored from now on."""
+        return cls(own, bus, repositories, await View.open(bus, KMS_KEY, KMS_GRANT), clock, sealed=sealed)
 
     async def close(self) -> None:
         """Stop following."""

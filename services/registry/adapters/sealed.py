@@ -35,6 +35,7 @@ from services.registry.ports import (
     ContentKey,
     ContentKeys,
     Shelf,
+    Upload,
     UploadUnknown,
 )
 
@@ -182,6 +183,9 @@ class SealedBlobs:
     async def put(self, repository: RepositoryId, digest: str, data: bytes, shelf: Shelf = "blobs") -> None:
         """See ports.BlobStore."""
         key = await self._keys.of(repository)
+        if not self._keys.seals(repository):
+            await self._below.put(repository, digest, data, shelf)
+            return
         name = sealed_name(key.id, digest)
         if await self._below.find(repository, name, shelf) is None:
             await self._below.put(repository, name, seal_whole(key, data, digest), shelf)
@@ -194,6 +198,8 @@ class SealedBlobs:
             return True
         same_key = self._keys.id_of(source) == self._keys.id_of(target)
         if same_key and await self._below.mount(source, target, self._name(source, digest)):
+            return True
+        if not self._keys.seals(target) and await self._below.mount(source, target, digest):
             return True
         content = await self.open(source, digest)
         if content is None:
@@ -219,17 +225,21 @@ class SealedBlobs:
         for key in [key for key in self._uploads if key[0] == repository]:
             del self._uploads[key]
 
-    async def begin(self, repository: RepositoryId, upload_id: str = "", *, hashed: bool = True) -> SealedUpload:
+    async def begin(self, repository: RepositoryId, upload_id: str = "", *, hashed: bool = True) -> Upload:
         """See ports.BlobStore."""
         key = await self._keys.of(repository)
+        if not self._keys.seals(repository):
+            return await self._below.begin(repository, upload_id, hashed=hashed)
         below = await self._below.begin(repository, upload_id, hashed=False)
         upload = SealedUpload(self._below, below, repository, key, self._executor, self._forget)
         self._uploads[repository, upload.id] = upload
         return upload
 
-    async def upload(self, repository: RepositoryId, upload_id: str, *, hashed: bool = True) -> SealedUpload:
+    async def upload(self, repository: RepositoryId, upload_id: str, *, hashed: bool = True) -> Upload:
         """See ports.BlobStore."""
         key = await self._keys.of(repository)
+        if not self._keys.seals(repository):
+            return await self._below.upload(repository, upload_id, hashed=hashed)
         try:
             below = await self._below.upload(repository, upload_id, hashed=False)
         except UploadUnknown:

@@ -21,6 +21,11 @@ async def open_storage(root: Path, settings: RegistrySettings) -> FileBlobStore 
     from services.shared.s3 import S3Client, S3Error, S3NotFound, S3Settings
 
     s3 = load(S3Settings, "ROADSTEAD_S3_")
+    if settings.redirect and settings.sealed:
+        raise SettingsError(
+            "ROADSTEAD_REGISTRY_REDIRECT sends clients to S3, where content is sealed and they can't open it: set "
+            "ROADSTEAD_REGISTRY_SEALED=false as well, and let S3 encrypt what AES256 repositories have"
+        )
     if not settings.bucket:
         raise SettingsError("ROADSTEAD_REGISTRY_STORAGE=s3 needs a bucket: set ROADSTEAD_REGISTRY_BUCKET")
     client = S3Client(s3)

@@ -151,6 +151,7 @@ class Images:
         if digest is not None and digest != actual:
             raise errors.digest_does_not_match(digest, actual)
         manifest = read_manifest(data, media_type)
+        await self._blobs.usable(repository)
         async with self._repositories.lock(repository):
             if attached_to:
                 self._check_subject(repository, manifest, tag, attached_to)
