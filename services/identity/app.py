@@ -99,7 +99,7 @@ class IdentityApp(App):
         self.aws_server = self._door.server
         await self._serve(sessions, injection, nodes)
         await self.host.bus.serve(READ_REGISTRY_LOGIN, RegistryLogins(values).read)
-        await self._serve_data_keys(DataKeys(self.kms, access, clock))
+        await self._serve_data_keys(DataKeys(self.kms, access))
         self.host.bus.spawn(self._sweep(), "sweep")
 
     async def _serve_data_keys(self, data_keys: DataKeys) -> None:

@@ -190,7 +190,9 @@ async def test_aliases_name_keys_and_can_be_moved(kms):
     assert await refused(kms.delete_alias(AliasName="alias/shop")) == "NotFoundException"
 
 
-async def test_the_key_of_ecr_is_made_when_it_is_first_asked_for(kms):
+async def test_the_key_of_ecr_is_made_when_it_is_first_asked_for(door, kms):  # noqa: F811
+    nobody = door.of(await door.session("nobody"), "kms")
+    assert await refused(nobody.describe_key(KeyId="alias/aws/ecr")) == "AccessDeniedException"
     assert (await kms.list_aliases())["Aliases"] == []
     key = (await kms.describe_key(KeyId="alias/aws/ecr"))["KeyMetadata"]
     assert (key["KeyManager"], (await kms.describe_key(KeyId="alias/aws/ecr"))["KeyMetadata"]) == ("AWS", key)

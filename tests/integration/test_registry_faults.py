@@ -27,7 +27,7 @@ SHOP = RepositoryId(ACCOUNT, REGION, "shop")
 
 def files(root) -> set[str]:
     """The blobs and uploads there are."""
-    return {path.name for path in root.rglob("*") if path.is_file() and path.suffix != ".key"}
+    return {path.name for path in root.rglob("*") if path.is_file() and path.suffix not in (".key", ".id")}
 
 
 async def test_a_full_disk_is_507_and_leaves_nothing(nats_platform, tmp_path, monkeypatch):

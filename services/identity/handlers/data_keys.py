@@ -11,7 +11,7 @@ import os
 
 import structlog
 
-from contracts.records.kms import ECR, KmsGrant, KmsKey
+from contracts.records.kms import ECR, KmsKey
 from contracts.rpc.kms import (
     GrantDataKey,
     GrantedDataKey,
@@ -25,7 +25,6 @@ from services.identity.decisions.kms_keys import managed_service, require_enable
 from services.identity.handlers.kms_access import Caller, KmsAccess, Use
 from services.identity.handlers.kms_keys import KmsKeys
 from services.shared.authorization import door_keys
-from services.shared.clock import Clock
 from services.shared.errors import AccessDenied, AwsError
 from services.shared.sealing import seal_to
 
@@ -41,10 +40,9 @@ _DATA_KEY_BYTES = 32
 class DataKeys:
     """Answers `grant_data_key`, `open_data_key` and `retire_data_key`."""
 
-    def __init__(self, keys: KmsKeys, access: KmsAccess, clock: Clock) -> None:
+    def __init__(self, keys: KmsKeys, access: KmsAccess) -> None:
         self._keys = keys
         self._access = access
-        self._clock = clock
 
     async def grant(self, request: GrantDataKey) -> GrantedDataKey:
         """A new data key. Raises AwsError with KMS' codes."""
@@ -60,15 +58,10 @@ class DataKeys:
         require_enabled(key)
         if request.only_check:
             return GrantedDataKey(key_arn=key.arn)
-        grant = KmsGrant(
-            account=key.account,
-            region=key.region,
-            key_id=key.key_id,
-            grant_id=os.urandom(32).hex(),
-            token=base64.b64encode(os.urandom(48)).decode(),
-            created_at=self._clock(),
-            operations=_OPERATIONS,
-            issuer=f"arn:aws:iam::{request.account}:root",
+        grant = self._keys.new_grant(
+            key,
+            request.account,
+            _OPERATIONS,
             grantee_service=request.service,
             retiring_service=request.service,
             context_subset=request.context,
@@ -82,15 +75,16 @@ class DataKeys:
 
     def _require(self, request: GrantDataKey, key: KmsKey, name: str) -> None:
         """A key that AWS manages is for all who may use its service; else the caller needs rights of their own."""
+        if key.service == name and key.account == request.account:
+            return
+        account = request.principal.split(":")[4]  # not the resource's, which may be of another account
         keys = {
             **door_keys(request.region, "", request.service),
-            "kms:calleraccount": (request.account,),
+            "kms:calleraccount": (account,),
             "kms:viaservice": (f"{name}.{request.region}.amazonaws.com",),
             "kms:grantisforawsresource": ("true",),
         }
-        if key.service == name and key.account == request.account:
-            return
-        caller = Caller(request.account, request.principal, request.session, keys, request.role)
+        caller = Caller(account, request.principal, request.session, keys, request.role)
         for action in ("kms:DescribeKey", "kms:CreateGrant"):
             self._access.require(caller, Use(action, key))
 

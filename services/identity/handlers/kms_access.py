@@ -66,7 +66,7 @@ class KmsAccess:
 
     def _uses(self, context: RequestContext, request: Any) -> list[Use]:
         """What a request does with which keys."""
-        operation, here = context.operation, (context.account, context.region)
+        operation, here, caller = context.operation, (context.account, context.region), caller_of(context)
 
         def use(action: str, key: KmsKey, name: str = "", about: dict[str, str] | None = None) -> Use:
             alias = name if name.startswith("alias/") else name.rpartition(":")[2] if ":alias/" in name else ""
@@ -96,7 +96,8 @@ class KmsAccess:
             key = self._keys.find(*here, name)
         except AwsError:
             if operation == "DescribeKey" and name.startswith("alias/aws/"):
-                return []  # which makes the key: the account may look at it
+                self._require_own(caller, "kms:DescribeKey", self._keys.managed_arn(*here, name), {})
+                return []  # it is about to be made
             raise
         return [use(operation, key, name, getattr(request, "encryption_context", None))]
 

@@ -6,6 +6,7 @@ import base64
 import os
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import structlog
@@ -25,7 +26,7 @@ from services.identity.decisions.kms_keys import (
     rotated,
 )
 from services.shared.clock import Clock
-from services.shared.errors import AwsError, StateUnavailable
+from services.shared.errors import AwsError
 from services.shared.sealing import CannotOpen, Vault
 from services.shared.state import Conflict, Store
 
@@ -112,6 +113,20 @@ class KmsKeys:
         """The grants of one key, in no order."""
         return self._grants.records(key.account, key.region, key.key_id)
 
+    def new_grant(self, key: KmsKey, account: str, operations: list[str], **members: Any) -> KmsGrant:
+        """A grant of this account, to be kept."""
+        return KmsGrant(
+            account=key.account,
+            region=key.region,
+            key_id=key.key_id,
+            grant_id=os.urandom(32).hex(),
+            token=base64.b64encode(os.urandom(48)).decode(),
+            created_at=self._clock(),
+            operations=operations,
+            issuer=f"arn:aws:iam::{account}:root",
+            **members,
+        )
+
     async def grant(self, grant: KmsGrant) -> None:
         """Keep a new grant."""
         await self._store.put(KMS_GRANT, grant, "kms_grant.created.v1", expect=0)
@@ -190,6 +205,10 @@ class KmsKeys:
                 raise
             return entry.record
 
+    def managed_arn(self, account: str, region: str, alias: str) -> str:
+        """The ARN that the key of this alias has or will have."""
+        return f"arn:aws:kms:{region}:{account}:key/{managed_key_id(account, region, managed_service(alias))}"
+
     async def change(self, key: KmsKey, change: Callable[[KmsKey], KmsKey], event: str) -> KmsKey:
         """Change a key with one write; what `change` returns unchanged is not written. Raises NotFoundException."""
 
@@ -240,7 +259,7 @@ class KmsKeys:
     async def _swept(self, key_id: str, work: Awaitable[object]) -> None:
         try:
             await work
-        except (Conflict, StateUnavailable) as error:
+        except (Conflict, AwsError) as error:
             log.warning("kms_key.sweep_failed", key=key_id, error=str(error))
 
 

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import structlog
+
 from services.registry.adapters.sealed_uploads import SealedUpload
 from services.registry.adapters.sealing import Sealer, open_whole, seal_whole
 from services.registry.decisions.names import RepositoryId
@@ -37,7 +39,10 @@ from services.registry.ports import (
     Shelf,
     Upload,
     UploadUnknown,
+    WrongDigest,
 )
+
+log = structlog.get_logger()
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -91,6 +96,7 @@ class SealedContent:
             async for frames in batches:
                 before = opening
                 opening = loop.run_in_executor(self._executor, self._sealer.open, index, frames)
+                opening.add_done_callback(_looked_at)
                 index += -(-len(frames) // FRAME)
                 if before is not None:
                     yield await before
@@ -201,9 +207,14 @@ class SealedBlobs:
             return True
         if not self._keys.seals(target) and await self._below.mount(source, target, digest):
             return True
-        content = await self.open(source, digest)
-        if content is None:
+        try:
+            content = await self.open(source, digest)
+            return content is not None and await self._copied(content, target, digest)
+        except (ContentDamaged, FileNotFoundError, WrongDigest) as error:
+            log.error("blob.not_mounted", repository=source.name, blob=digest, error=str(error))
             return False
+
+    async def _copied(self, content: Content, target: RepositoryId, digest: str) -> bool:
         upload = await self.begin(target)
         try:
             async with contextlib.aclosing(content.read(0, content.size)) as parts:
@@ -275,6 +286,12 @@ class SealedBlobs:
     async def sweep(self, before: float) -> int:
         """See ports.BlobStore."""
         return await self._below.sweep(before)
+
+
+def _looked_at(opened: asyncio.Future[bytearray]) -> None:
+    """Nobody may be there any more to be told."""
+    if not opened.cancelled():
+        opened.exception()
 
 
 async def _all(parts: AsyncIterator[Bytes]) -> bytes:

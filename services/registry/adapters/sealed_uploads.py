@@ -86,8 +86,8 @@ class Progress:
         if size and self.size != self._aligned():
             self.runs.append(Run(self.size, self.below, self.index))
         self.index += -(-size // SEGMENT)
+        self.below += below  # before the size: who looks meanwhile must not see what is not written
         self.size += size
-        self.below += below
 
     def _aligned(self) -> int:
         start = self.runs[-1].content
@@ -130,6 +130,7 @@ class SealedUpload:
         self._going: Progress | None = None
         self._writer: object = None
         self._gone = False
+        self._ending: asyncio.Event | None = None
 
     @property
     def size(self) -> int:
@@ -141,7 +142,10 @@ class SealedUpload:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
     async def settle(self) -> None:
-        """Find out how far it is, if nobody knows: a process before this one wrote it."""
+        """Find out how far it is, if nobody knows: a process before this one wrote it. What came over a connection that
+        broke off a moment ago is written first."""
+        if self._ending is not None:
+            await self._ending.wait()
         if self._done is None and self._going is None:
             await self.claim()
 
@@ -207,6 +211,9 @@ class SealedUpload:
             if self._writer is me:
                 self._done = going if going.below == self._below.size else None
                 self._going = None
+            if self._ending is not None:
+                self._ending.set()
+                self._ending = None
         if below != going.below:
             raise UploadTaken(self.id)
         return going.size
@@ -230,6 +237,7 @@ class SealedUpload:
                     yield await self._seal(me, going, data)
         except Exception as error:
             broken = error
+        self._ending = self._ending or asyncio.Event()
         if waiting:
             yield await self._seal(me, going, b"".join(held))
         if broken is not None:

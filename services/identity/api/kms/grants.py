@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import os
-
 from contracts.aws import kms
 from contracts.records.kms import KmsGrant, KmsKey
 from services.identity.api.kms.base import BAD_MARKER, PAGE, KmsOperations, dry_run, unsupported
@@ -38,15 +35,10 @@ class GrantOperations(KmsOperations):
         key = self._key(context, request.key_id)
         require_enabled(key)
         dry_run(request.dry_run)
-        grant = KmsGrant(
-            account=key.account,
-            region=key.region,
-            key_id=key.key_id,
-            grant_id=os.urandom(32).hex(),
-            token=base64.b64encode(os.urandom(48)).decode(),
-            created_at=self._clock(),
-            operations=list(request.operations),
-            issuer=f"arn:aws:iam::{context.account}:root",
+        grant = self._keys.new_grant(
+            key,
+            context.account,
+            list(request.operations),
             name=request.name or "",
             grantee=request.grantee_principal,
             retiring=request.retiring_principal or "",
