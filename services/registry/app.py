@@ -64,6 +64,7 @@ from services.shared.keys import KeyRing
 from services.shared.managed_nodes import ManagedNodes
 from services.shared.runner import App, Host, Tls
 from services.shared.sealing import Vault
+from services.shared.settings import SettingsError
 from services.shared.state import Store
 
 
@@ -93,11 +94,16 @@ class RegistryApp(App):
         if settings.https_port is not None:
             self.tls = Tls(settings.https_port, serving_context(settings, root / "tls", host.clock()))
         self._store = await Store.open(host.bus, KINDS)
-        own = own_key(root / "content.key")
+        storage = await open_storage(root, settings)
+        try:
+            own = await own_key(Path(settings.content_key_file or root / "content.key"), storage)
+        except SettingsError:
+            await storage.close()
+            raise
         self._content_keys = await KmsContentKeys.open(
             own, host.bus, self._store.table(REPOSITORY), host.clock, sealed=settings.sealed
         )
-        self._blobs = SealedBlobs(await open_storage(root, settings), self._content_keys)
+        self._blobs = SealedBlobs(storage, self._content_keys)
         self._keys = await KeyRing.open(host.bus)
         repositories = Repositories(self._store, self._blobs, self._content_keys, host.clock)
         registries = Settings(self._store)

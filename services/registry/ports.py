@@ -132,6 +132,14 @@ class BlobStore(Protocol):
         the sweep for a while."""
         ...
 
+    async def sealed_with(self) -> bytes | None:
+        """The id of the key that content here is sealed with; None: that was never said."""
+        ...
+
+    async def seal_with(self, key_id: bytes) -> None:
+        """Say it, for as long as the storage is there."""
+        ...
+
     async def usable(self, repository: RepositoryId) -> None:
         """Raises KeyRefused when what the repository has can't be read, nor anything be put there."""
         ...

@@ -15,7 +15,8 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     names, under `bucket_prefix`, which is one registry's. `redirect` sends clients that fetch a blob to S3 itself.
     `sealed`: content of AES256 repositories is sealed with the registry's own key; without it lies as it is, for a
     disk or an S3 that encrypts by itself, and only so can it be redirected to. What is for keys of KMS is sealed in
-    any case.
+    any case. `content_key_file` has that key, 32 random bytes; empty, it is `registry/content.key` in the data
+    directory. Another registry over the same storage needs it.
 
     Times are seconds: an upload nobody went on with is dropped after `upload_life_s`; blobs that no image names are
     dropped `sweep_grace_s` after they were last pushed or asked for (more than the ten minutes in which asking again
@@ -38,6 +39,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     bucket_prefix: str = ""
     redirect: bool = False
     sealed: bool = True
+    content_key_file: str = ""
     upload_life_s: float = 24 * 3600.0
     sweep_grace_s: float = 24 * 3600.0
     sweep_every_s: float = 3600.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 
 import pytest
 
 from services.registry.adapters.s3.sender import PART
+from services.registry.decisions.segments import sealed_size
 from services.registry.ports import StorageAway
 from services.shared.s3 import Bucket, S3Client, S3Denied, S3Full
 from services.shared.settings import SettingsError
@@ -80,7 +80,8 @@ async def test_an_image_is_pushed_pulled_mounted_and_collected(registry, storage
     await registry.aws("DeleteRepository", repositoryName="shop", force=True)
     assert (await registry.ask("GET", f"bank/blobs/{digest}")).body == LARGE
     later = time.time() + 10 * 24 * 3600
-    assert await registry.app.cleaner.clean(later) >= sum(len(b) for b in (*image.blobs.values(), image.manifest))
+    stored = (*image.blobs.values(), image.manifest)
+    assert await registry.app.cleaner.clean(later) == sum(sealed_size(len(data)) for data in stored)
     assert await storage.keys("data") == await storage.keys("content") == await storage.keys("repositories") == []
 
 
@@ -100,10 +101,11 @@ async def test_another_disk_with_the_registry_s_keys_finds_all_that_is_in_the_bu
     async with registry_at(nats_platform, tmp_path / "first") as registry:
         await registry.aws("CreateRepository", repositoryName="shop")
         await registry.push_image("shop", image, "1")
-    (tmp_path / "second" / "registry").mkdir(parents=True)
-    for key in (tmp_path / "first" / "registry").glob("*.key"):
-        shutil.copy(key, tmp_path / "second" / "registry")
-    async with registry_at(nats_platform, tmp_path / "second") as registry:
+    with pytest.raises(SettingsError, match="CONTENT_KEY_FILE"):  # and nothing is swept
+        async with registry_at(nats_platform, tmp_path / "second"):
+            pass
+    key = str(tmp_path / "first" / "registry" / "content.key")
+    async with registry_at(nats_platform, tmp_path / "second", content_key_file=key) as registry:
         assert (await registry.ask("GET", "shop/manifests/1")).body == image.manifest
         assert (await registry.ask("GET", f"shop/blobs/{digest_of(LARGE)}")).body == LARGE
 
@@ -238,9 +240,8 @@ async def test_data_that_are_lost_are_told_and_come_again_with_the_next_push(reg
     assert (len(await storage.keys("data")), len(await storage.keys("content"))) == (1, 1)
 
 
-async def test_clients_may_be_sent_to_s3_itself(nats_platform, tmp_path, storage, monkeypatch):
-    monkeypatch.setenv("ROADSTEAD_REGISTRY_SEALED", "false")  # what S3 gives out must be what was pushed
-    async with registry_at(nats_platform, tmp_path, redirect=True) as registry:
+async def test_clients_may_be_sent_to_s3_itself(nats_platform, tmp_path, storage):
+    async with registry_at(nats_platform, tmp_path, redirect=True, sealed=False) as registry:
         await registry.aws("CreateRepository", repositoryName="shop")
         digest = await registry.push_blob("shop", b"content")
         answer = await registry.ask("GET", f"shop/blobs/{digest}")

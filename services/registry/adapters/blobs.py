@@ -15,8 +15,10 @@ from services.registry.adapters.files import make_directory, room_needed, sync_d
 from services.registry.adapters.uploads import SpooledUpload, SpoolingStore
 from services.registry.decisions.names import RepositoryId
 from services.registry.ports import STEP, Shelf
+from services.shared.private_files import write_private
 
 _TOUCH_S = 600.0
+KEY_ID_FILE = "content.id"
 
 
 class FileContent:
@@ -73,6 +75,18 @@ class FileBlobStore(SpoolingStore):
     def _upload(self, repository: RepositoryId, upload_id: str, size: int, hashed: bool) -> FileUpload:
         parts = (self._layout, self._executor, repository, upload_id, self._forget)
         return FileUpload(*parts, size=size, hashed=hashed)
+
+    async def sealed_with(self) -> bytes | None:
+        """See ports.BlobStore."""
+        try:
+            return bytes.fromhex((self._layout.root / KEY_ID_FILE).read_text())
+        except FileNotFoundError:
+            return None
+
+    async def seal_with(self, key_id: bytes) -> None:
+        """See ports.BlobStore."""
+        write_private(self._layout.root / KEY_ID_FILE, key_id.hex().encode())
+        sync_directory(self._layout.root)
 
     async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
         """See ports.BlobStore."""

@@ -1,7 +1,8 @@
 """The keys that content is sealed with: the registry's own, and data keys of repositories that KMS keeps for it.
 
 A data key is opened once, and held in memory as long as its KMS key may be used by the grant, which is looked at each
-time that it is asked for: in a view, so that a key that is disabled refuses within milliseconds."""
+time that it is asked for: in a view, so that a key that is disabled refuses within milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +25,13 @@ from contracts.rpc.kms import (
     OpenDataKey,
     RetireDataKey,
 )
-from services.registry.adapters.files import sync_directory
 from services.registry.adapters.keyfile import KEY_BYTES, load_key
 from services.registry.decisions.names import RepositoryId
 from services.registry.decisions.segments import KEY_ID
-from services.registry.ports import ContentKey, Granter, KeyRefused
+from services.registry.ports import BlobStore, ContentKey, Granter, KeyRefused
 from services.shared.bus import Bus, CommandRefused
 from services.shared.clock import Clock
 from services.shared.errors import StateUnavailable
-from services.shared.private_files import write_private
 from services.shared.sealing import Asker, CannotOpen
 from services.shared.settings import SettingsError
 from services.shared.state import fetch
@@ -42,26 +41,23 @@ log = structlog.get_logger()
 
 _ABOUT_OWN = b"roadstead registry key id"
 _LOST = (
-    "{path} is not the key that the registry's content was sealed with. Bring it back from a backup; to give up that "
-    "content and begin with a new key, remove {id} too"
+    "{path} is not the key that the registry's content was sealed with: bring it back from a backup, or name the file "
+    "that has it with ROADSTEAD_REGISTRY_CONTENT_KEY_FILE. To give up that content, begin with an empty storage"
 )
 
 
-def own_key(path: Path) -> ContentKey:
-    """The registry's own key, in this file; made if there never was one. Beside it lies its id. Raises SettingsError
-    when the key is not the one of this id: content that is there could not be found with another one, and would be
-    swept."""
-    said = path.with_suffix(".id")
-    known = said.read_text().strip() if said.exists() else ""
-    if known and (not path.exists() or path.stat().st_size != KEY_BYTES):
-        raise SettingsError(_LOST.format(path=path, id=said))
+async def own_key(path: Path, store: BlobStore) -> ContentKey:
+    """The registry's own key, in this file; made if there never was one. The store has its id. Raises SettingsError
+    when the key is another one: what is stored could not be found with it, and would be swept."""
+    known = await store.sealed_with()
+    if known is not None and (not path.exists() or path.stat().st_size != KEY_BYTES):
+        raise SettingsError(_LOST.format(path=path))
     secret = load_key(path)
     key = ContentKey(hashlib.sha256(_ABOUT_OWN + secret).digest()[:KEY_ID], secret)
-    if known and known != key.id.hex():
-        raise SettingsError(_LOST.format(path=path, id=said))
-    if not known:
-        write_private(said, key.id.hex().encode() + b"\n")
-        sync_directory(said.parent)
+    if known is None:
+        await store.seal_with(key.id)
+    elif known != key.id:
+        raise SettingsError(_LOST.format(path=path))
     return key
 
 

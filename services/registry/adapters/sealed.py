@@ -2,7 +2,8 @@
 
 What is stored has a name of its own, made of its digest and of the id of the key that it is sealed with. So content
 that repositories with the same key have is the same in the store below, and kept once; with different keys it is not.
-Content that was stored before there was this layer lies there as it is, under its digest, and is read as it is."""
+Content that was stored before there was this layer lies there as it is, under its digest, and is read as it is.
+"""
 
 from __future__ import annotations
 
@@ -140,6 +141,14 @@ class SealedBlobs:
 
     def _name(self, repository: RepositoryId, digest: str) -> str:
         return sealed_name(self._keys.id_of(repository), digest)
+
+    async def sealed_with(self) -> bytes | None:
+        """See ports.BlobStore."""
+        return await self._below.sealed_with()
+
+    async def seal_with(self, key_id: bytes) -> None:
+        """See ports.BlobStore."""
+        await self._below.seal_with(key_id)
 
     async def usable(self, repository: RepositoryId) -> None:
         """See ports.BlobStore."""

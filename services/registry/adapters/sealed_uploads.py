@@ -3,7 +3,8 @@ whole.
 
 Each time that somebody stops to append, what is left is a short segment, so that it is on disk. An upload that was
 sent in pieces that are no multiple of a segment has short ones in its midst, and is written anew when it is finished:
-whole content has none, or no range of it could be found."""
+whole content has none, or no range of it could be found.
+"""
 
 from __future__ import annotations
 
@@ -131,6 +132,7 @@ class SealedUpload:
         self._writer: object = None
         self._gone = False
         self._ending: asyncio.Event | None = None
+        self._looking = asyncio.Lock()
 
     @property
     def size(self) -> int:
@@ -186,14 +188,14 @@ class SealedUpload:
         """How far it is, when nobody else writes any more. Raises UploadTaken, UploadUnknown."""
         if self._gone:
             raise UploadUnknown(self.id)
-        below = await self._below.claim()
+        async with self._looking:
+            below = await self._below.claim()
+            self._going = None
+            if self._done is None or self._done.below != below:
+                self._done = await self._caught_up(below) if below else None
         if self._writer is not me:
             raise UploadTaken(self.id)
-        done = self._done
-        if done is None or done.below != below:
-            done = self._done = await self._caught_up(below) if below else None
-        self._going = None
-        return done or Progress(Sealer.new(self._key))
+        return self._done or Progress(Sealer.new(self._key))
 
     async def append(self, chunks: AsyncIterable[bytes], start: int | None = None) -> int:
         """See ports.Upload."""
@@ -202,14 +204,18 @@ class SealedUpload:
         if start is not None and start != done.size:
             raise WrongOffset(done.size)
         going = self._going = done.copy()
+        known = True
         try:
             below = await self._below.append(self._sealed(me, going, done, chunks))
         except StorageFull:
             self._forget(self)
             raise
+        except asyncio.CancelledError:
+            known = False  # a batch may be sealed in a thread just now
+            raise
         finally:
             if self._writer is me:
-                self._done = going if going.below == self._below.size else None
+                self._done = going if known and going.below == self._below.size else None
                 self._going = None
             if self._ending is not None:
                 self._ending.set()

@@ -8,7 +8,8 @@ The key of a content is derived from the key that `key id` names, the salt and t
 its index and to being a segment, the end to the number of segments and to being the end: what is flipped, left out,
 put elsewhere or cut off is found (the STREAM construction, Hoang, Reyhanitabar, Rogaway and Vizár 2015, with nonces
 that are random, so that a segment which a crash tore may be written again). The end says whose content it is: one file
-put in another's place is found too."""
+put in another's place is found too.
+"""
 
 from __future__ import annotations
 

@@ -191,6 +191,19 @@ class S3BlobStore(SpoolingStore):
             await self._bucket.delete(entry.key)
         return None
 
+    async def sealed_with(self) -> bytes | None:
+        """See ports.BlobStore."""
+        with told():
+            try:
+                return await self._bucket.read(self._keys.key_id, limit=100)
+            except S3NotFound:
+                return None
+
+    async def seal_with(self, key_id: bytes) -> None:
+        """See ports.BlobStore."""
+        with told():
+            await self._bucket.put(self._keys.key_id, key_id)
+
     async def find(self, repository: RepositoryId, digest: str, shelf: Shelf = "blobs") -> int | None:
         """See ports.BlobStore."""
         key = self._keys.link(repository, digest, shelf)

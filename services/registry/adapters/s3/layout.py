@@ -5,6 +5,7 @@
     repositories/<account>/<region>/<name>/blobs/<hex>        this repository has it: {"data": id, "size": bytes}
     repositories/<account>/<region>/<name>/manifests/<hex>    the same, for manifests
     registry                             who collects: the registry that was started last
+    content-key-id                       which key content is sealed with, that is not for a key of KMS
 
 A repository has a blob if and only if the link is there, and the link is written last: what broke off before it is
 seen by nobody. Bytes lie under an id and not under their digest because the digest is known only when all of them
@@ -56,6 +57,7 @@ class Keys:
     def __init__(self, prefix: str = "") -> None:
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.owner = f"{self.prefix}registry"
+        self.key_id = f"{self.prefix}content-key-id"
         self.all_data = f"{self.prefix}data/"
         self.all_content = f"{self.prefix}content/"
         self.all_links = f"{self.prefix}repositories/"
