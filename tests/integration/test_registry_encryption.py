@@ -9,7 +9,7 @@ from tests.builders.images import digest_of
 from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
 from tests.builders.waiting import until
 from tests.integration.test_identity import client
-from tests.integration.test_identity_iam import Asked, allow, door, policy, refused  # noqa: F401
+from tests.integration.test_identity_iam import Asked, allow, door, policy, refused, trusting  # noqa: F401
 
 MARKER = b"nobody is to find this on the disk " * 20_000
 IMAGE = small_image((MARKER,))
@@ -146,6 +146,41 @@ async def test_a_caller_needs_leave_to_grant_the_key(registry, door, key):  # no
     made = await ecr.create_repository(**members)
     assert made["repository"]["encryptionConfiguration"] == configuration
     await ecr.create_repository_creation_template(**template)
+
+
+async def test_a_template_s_role_grants_the_key_at_the_template_and_at_each_repository(registry, door, kms, key):  # noqa: F811
+    iam, ecr = door.root("iam"), boto(registry)
+    arn = await door.role("maker", allow("ecr:*"), trust=trusting(Service="ecr.amazonaws.com"))
+    template = {
+        "prefix": "made",
+        "appliedFor": ["CREATE_ON_PUSH"],
+        "customRoleArn": arn,
+        "encryptionConfiguration": {"encryptionType": "KMS", "kmsKey": key},
+    }
+
+    async def known():  # the registry hears of the role a moment later
+        return "assume" not in str(await said(ecr, template))
+
+    await until(known)
+    assert await ecr.refused("create_repository_creation_template", **template) == "KmsException"
+    assert "kms:DescribeKey" in ecr.message
+    own = policy(allow("ecr:*"), allow(["kms:DescribeKey", "kms:CreateGrant"], key))
+    await iam.put_role_policy(RoleName="maker", PolicyName="own", PolicyDocument=own)
+    await ecr.create_repository_creation_template(**template)
+    assert (await registry.push_image("made/shop", IMAGE, "1")).status == 201
+    (made,) = (await ecr.describe_repositories())["repositories"]
+    assert made["encryptionConfiguration"]["kmsKey"] == key
+    await iam.put_role_policy(RoleName="maker", PolicyName="own", PolicyDocument=policy(allow("ecr:*")))
+
+    async def refused_now():
+        return (await registry.ask("POST", "made/other/blobs/uploads/")).status == 403
+
+    await until(refused_now)
+
+
+async def said(ecr: Boto, template: dict) -> str:
+    await ecr.refused("create_repository_creation_template", **template)
+    return ecr.message
 
 
 @pytest.mark.parametrize(
