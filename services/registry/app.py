@@ -14,7 +14,7 @@ from services.registry.adapters import load_key
 from services.registry.adapters.content_keys import KmsContentKeys, own_key
 from services.registry.adapters.installations import HttpsInstallations
 from services.registry.adapters.logins import SecretLogins
-from services.registry.adapters.memory import few_arenas
+from services.registry.adapters.memory import share_buffers
 from services.registry.adapters.running import RunningTasks
 from services.registry.adapters.sealed import SealedBlobs
 from services.registry.adapters.signing import SealedKeys
@@ -90,7 +90,7 @@ class RegistryApp(App):
         """Open state and blobs, finish what broke off, answer."""
         host, settings = self.host, self._settings
         root = host.data / "registry"
-        few_arenas()
+        share_buffers()
         if settings.https_port is not None:
             self.tls = Tls(settings.https_port, serving_context(settings, root / "tls", host.clock()))
         self._store = await Store.open(host.bus, KINDS)
