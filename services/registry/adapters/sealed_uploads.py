@@ -131,7 +131,8 @@ class SealedUpload:
         self._going: Progress | None = None
         self._writer: object = None
         self._gone = False
-        self._ending: asyncio.Event | None = None
+        self._quiet = asyncio.Event()  # nothing that came waits to be sealed and written
+        self._quiet.set()
         self._looking = asyncio.Lock()
 
     @property
@@ -146,8 +147,8 @@ class SealedUpload:
     async def settle(self) -> None:
         """Find out how far it is, if nobody knows: a process before this one wrote it. What came over a connection that
         broke off a moment ago is written first."""
-        if self._ending is not None:
-            await self._ending.wait()
+        while not self._quiet.is_set():
+            await self._quiet.wait()
         if self._done is None and self._going is None:
             await self.claim()
 
@@ -217,9 +218,7 @@ class SealedUpload:
             if self._writer is me:
                 self._done = going if known and going.below == self._below.size else None
                 self._going = None
-            if self._ending is not None:
-                self._ending.set()
-                self._ending = None
+            self._quiet.set()
         if below != going.below:
             raise UploadTaken(self.id)
         return going.size
@@ -234,7 +233,7 @@ class SealedUpload:
         waiting = 0
         broken: Exception | None = None
         try:
-            async for chunk in chunks:
+            async for chunk in self._coming(chunks):
                 held.append(chunk)
                 waiting += len(chunk)
                 if waiting >= BATCH:
@@ -243,11 +242,23 @@ class SealedUpload:
                     yield await self._seal(me, going, data)
         except Exception as error:
             broken = error
-        self._ending = self._ending or asyncio.Event()
         if waiting:
             yield await self._seal(me, going, b"".join(held))
         if broken is not None:
             raise broken
+
+    async def _coming(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        """The chunks; it is quiet while the next one is waited for."""
+        iterator = aiter(chunks)
+        while True:
+            self._quiet.set()
+            try:
+                chunk = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            finally:
+                self._quiet.clear()
+            yield chunk
 
     async def _seal(self, me: object, going: Progress, data: bytes | memoryview) -> Any:
         if self._writer is not me:
