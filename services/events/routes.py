@@ -21,9 +21,9 @@ from contracts.subjects import AWS_EVENTS_STREAM, aws_event
 from services.events.decisions import patterns, requests
 from services.events.handlers import Courier, Webhooks
 from services.shared.bus import Bus
-from services.shared.door_key import door_key, shows_key
+from services.shared.door_key import KeyedDoor
 from services.shared.errors import AwsError
-from services.shared.http import Handler, Query, Route, answer, bind, problem
+from services.shared.http import Query, Route, answer, bind, problem
 from services.shared.state import Conflict, Store
 from services.shared.tails import Tail
 from services.shared.waiting import within
@@ -61,7 +61,7 @@ class WebhookList(msgspec.Struct, frozen=True):
     webhooks: list[WebhookView]
 
 
-class Door:
+class Door(KeyedDoor):
     """The routes."""
 
     def __init__(
@@ -73,29 +73,16 @@ class Door:
         waiting: Callable[[Webhook], Awaitable[int]],
         key: Path,
     ) -> None:
+        super().__init__(key)
         self._bus = bus
         self._store = store
         self._webhooks = webhooks
         self._courier = courier
         self._waiting = waiting
-        self._path, self._key = key, door_key(key)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """All of them."""
         return bind(ROUTES, self)
-
-    def locked(self, handler: Handler) -> Handler:
-        """The handler, for those who show the key."""
-
-        async def checked(request: web.Request) -> web.StreamResponse:
-            if not shows_key(request, self._key):
-                return problem(f"show the key of {self._path} (Authorization: Bearer …)", 401)
-            try:
-                return await handler(request)
-            except AwsError as error:
-                return problem(error.message, 503)
-
-        return checked
 
     async def list_webhooks(self, request: web.Request) -> web.Response:
         """A WebhookList."""

@@ -19,7 +19,6 @@ from services.scheduler.routes import Overview, Spot, routes
 from services.scheduler.settings import SchedulerSettings
 from services.shared.aws.mount import AwsDoor
 from services.shared.aws.service import AwsService
-from services.shared.door_key import door_key
 from services.shared.keys import KeyRing
 from services.shared.leases import Lease
 from services.shared.runner import App, Host
@@ -45,7 +44,7 @@ class SchedulerApp(App):
         self.aws_server = self._door.server
         self._overview = Overview(self.world)
         self._overview.measure(host.metrics)
-        self._spot = Spot(self.world, door_key(host.data / "scheduler" / "door.key"))
+        self._spot = Spot(self.world, host.data / "scheduler" / "door.key")
         workloads = Workloads(self.world)
         await host.bus.serve(PUT_WORKLOAD, workloads.put)
         await host.bus.serve(DELETE_WORKLOAD, workloads.delete)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
@@ -14,9 +15,8 @@ from services.scheduler.adapters import Joined, World
 from services.scheduler.decisions import life, spot
 from services.scheduler.decisions.express import endpoint
 from services.scheduler.handlers.spot import interrupt, release
-from services.shared.door_key import shows_key
-from services.shared.errors import AwsError
-from services.shared.http import Handler, Query, Route, answer, bind, problem
+from services.shared.door_key import KeyedDoor
+from services.shared.http import Query, Route, answer, bind, problem
 from services.shared.metrics import Metrics
 
 MOST_TASKS = 1000
@@ -223,27 +223,14 @@ def _task_state(joined: Joined) -> TaskState:
     )
 
 
-class Spot:
-    """Spot capacity, taken back and given again by an operator. `key` is what it takes (services.shared.door_key)."""
+class Spot(KeyedDoor):
+    """Spot capacity, taken back and given again by an operator."""
 
-    def __init__(self, world: World, key: str) -> None:
+    refuses = (spot.BadInterruption, msgspec.MsgspecError)
+
+    def __init__(self, world: World, key: Path) -> None:
+        super().__init__(key)
         self._world = world
-        self._key = key
-
-    def locked(self, handler: Handler) -> Handler:
-        """The handler, for those who show the key."""
-
-        async def checked(request: web.Request) -> web.StreamResponse:
-            if not shows_key(request, self._key):
-                return problem("show the key of scheduler/door.key (Authorization: Bearer …)", 401)
-            try:
-                return await handler(request)
-            except (spot.BadInterruption, msgspec.MsgspecError) as error:
-                return problem(str(error), 400)
-            except AwsError as error:
-                return problem(error.message, 503)
-
-        return checked
 
     async def interrupt(self, request: web.Request) -> web.Response:
         """`POST /spot/interruptions`: take back a task's capacity or a node's."""

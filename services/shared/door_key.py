@@ -12,6 +12,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from services.shared.errors import AwsError
+from services.shared.http import Handler, problem
 from services.shared.private_files import write_private
 
 KEY_DIGITS = 48
@@ -34,3 +36,28 @@ def shows_key(request: web.BaseRequest, key: str) -> bool:
     """Whether the request has the header `Authorization: Bearer KEY`."""
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), key.encode())
+
+
+class KeyedDoor:
+    """Holds a service's own routes; those that are `locked` (services.shared.http.Route) take the key in this file.
+    `refuses` are the errors of bad input: 400 with what they say. What can't be done now is 503."""
+
+    refuses: tuple[type[Exception], ...] = ()
+
+    def __init__(self, key: Path) -> None:
+        self._key_file, self._door_key = key, door_key(key)
+
+    def locked(self, handler: Handler) -> Handler:
+        """The handler, for those who show the key."""
+
+        async def checked(request: web.Request) -> web.StreamResponse:
+            if not shows_key(request, self._door_key):
+                return problem(f"show the key of {self._key_file} (Authorization: Bearer …)", 401)
+            try:
+                return await handler(request)
+            except self.refuses as error:
+                return problem(str(error), 400)
+            except AwsError as error:
+                return problem(error.message, 503)
+
+        return checked

@@ -19,9 +19,8 @@ from services.registry.decisions.tokens import basic_pair
 from services.registry.handlers.access import Access
 from services.registry.handlers.peers import Grants, Peers, mark
 from services.registry.ports import Installations, PeerAway, PeerRefused
-from services.shared.door_key import door_key, shows_key
-from services.shared.errors import AwsError
-from services.shared.http import Handler, Query, Route, answer, bind, problem
+from services.shared.door_key import KeyedDoor
+from services.shared.http import Query, Route, answer, bind, problem
 
 T = TypeVar("T")
 
@@ -62,8 +61,10 @@ class Checked(msgspec.Struct, frozen=True):
     problem: str
 
 
-class PeerDoor:
+class PeerDoor(KeyedDoor):
     """The routes. `standing` tells how it goes with an installation, `poke` has what waits for it tried at once."""
+
+    refuses = (BadPeer,)
 
     def __init__(
         self,
@@ -76,32 +77,17 @@ class PeerDoor:
         standing: Callable[[Peer], Standing],
         poke: Callable[[Peer], None],
     ) -> None:
+        super().__init__(key)
         self._peers = peers
         self._grants = grants
         self._access = access
         self._installations = installations
-        self._path, self._key = key, door_key(key)
         self._standing = standing
         self._poke = poke
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """All of them."""
         return bind(ROUTES, self)
-
-    def locked(self, handler: Handler) -> Handler:
-        """The handler, for those who show the key."""
-
-        async def checked(request: web.Request) -> web.StreamResponse:
-            if not shows_key(request, self._key):
-                return problem(f"show the key of {self._path} (Authorization: Bearer …)", 401)
-            try:
-                return await handler(request)
-            except BadPeer as error:
-                return problem(str(error), 400)
-            except AwsError as error:
-                return problem(error.message, 503)
-
-        return checked
 
     async def token(self, request: web.Request) -> web.Response:
         """A PeerToken for the key of an installation."""
