@@ -10,6 +10,10 @@
     details <index>                  advisories' ids on stdin, their words on stdout
     touched <index> <held> <root>    which bills of materials something else comes of by now
     rematch <index> <held> <root>    what comes of them
+    confinement                      what a worker could not give up
+
+Before anything else a worker gives up network, programs, privileges and files that are not its own
+(adapters/confinement.py); the update of a feed that is a URL keeps the network.
 
 Each answers with JSON; a refusal is {"refused": why}. They import the standard library, `packaging` and `cvss` alone,
 so that one is there within some 30 ms and leaves nothing behind."""
@@ -221,6 +225,36 @@ def _again(what: str, index_path: str, held_path: str, root: str) -> dict[str, A
         return {"refused": str(error)}
 
 
+def confinement() -> dict[str, Any]:
+    """What a worker of this machine can't give up, in words."""
+    return {"missing": _MISSING}
+
+
+_MISSING: list[str] = []
+_DATABASES = {
+    "match": (0,),
+    "match-bill": (0,),
+    "import": (1,),
+    "update": (1,),
+    "meta": (0,),
+    "details": (0,),
+    "touched": (0, 1, 2),
+    "rematch": (0, 1, 2),
+}
+"""Which arguments are files, or folders, of the scanner's own that a kind of work may write to."""
+
+
+def _confine(mode: str, arguments: list[str]) -> None:
+    from services.scanner.adapters.confinement import confine
+
+    own = [arguments[at] for at in _DATABASES.get(mode, ()) if at < len(arguments)]
+    folders = list(dict.fromkeys(path if os.path.isdir(path) else os.path.dirname(path) or "." for path in own))
+    if folders:
+        os.environ["SQLITE_TMPDIR"] = folders[0]
+    network = mode == "update" and arguments[0].startswith(("http://", "https://"))
+    _MISSING.extend(confine(folders, network=network))
+
+
 WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "layer": layer,
     "match": match,
@@ -232,11 +266,13 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "details": details,
     "touched": touched,
     "rematch": rematch,
+    "confinement": confinement,
 }
 
 
 def main() -> int:
     """Do one piece of work."""
+    _confine(sys.argv[1], sys.argv[2:])
     answer = WORK[sys.argv[1]](*sys.argv[2:])
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
