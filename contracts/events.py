@@ -32,7 +32,7 @@ from contracts.records.registry import (
     REPOSITORY,
     SIGNING_PROFILE,
 )
-from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
+from contracts.records.scanner import GATE_OVERRIDE, IMAGE_SCAN, SCAN_GATE, SUPPRESSION
 from contracts.records.scheduler import (
     ACCOUNT_SETTING,
     CAPACITY_PROVIDER,
@@ -175,6 +175,8 @@ EVENTS: dict[Kind[Any], tuple[str, ...]] = {
         "sbom.stored.v1",
     ),
     SCAN_GATE: ("gate.set.v1", "gate.removed.v1"),
+    GATE_OVERRIDE: ("gate.overridden.v1", "gate.override_removed.v1"),
+    SUPPRESSION: ("finding.suppressed.v1", "finding.unsuppressed.v1"),
     ACCESS_KEY: ("access_key.created.v1", "access_key.deleted.v1", "session.issued.v1", "session.expired.v1"),
     ACTIVATION: ("activation.created.v1", "activation.deleted.v1"),
     MANAGED_NODE: ("managed_node.registered.v1", "managed_node.deregistered.v1"),

@@ -16,7 +16,7 @@ from contracts.records.kms import KMS_GRANT, KMS_KEY
 from contracts.records.monitor import METRIC_ALARM
 from contracts.records.network import SECURITY_GROUP
 from contracts.records.registry import IMAGE, IMAGE_TAG, REGISTRY_SETTINGS
-from contracts.records.scanner import IMAGE_SCAN, SCAN_GATE
+from contracts.records.scanner import GATE_OVERRIDE, IMAGE_SCAN, SCAN_GATE
 from contracts.records.scheduler import CONTAINER_INSTANCE, GATEWAY, SERVICE, TASK, TASK_DEFINITION
 from contracts.rpc.command import Command
 from contracts.rpc.discovery import PROVIDE_NAME, REMOVE_NAME
@@ -30,7 +30,7 @@ from contracts.rpc.identity import (
 from contracts.rpc.kms import GRANT_DATA_KEY, OPEN_DATA_KEY, RETIRE_DATA_KEY
 from contracts.rpc.monitor import GET_METRICS
 from contracts.rpc.registry import ISSUE_ATTACH_TOKEN, ISSUE_PULL_TOKEN
-from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
+from contracts.rpc.scanner import DESCRIBE_FINDINGS, JUDGE_FINDINGS, START_SCAN
 from contracts.rpc.scheduler import DELETE_WORKLOAD, PUT_WORKLOAD, SET_DESIRED_COUNT
 from contracts.subjects import (
     AWS_EVENTS_STREAM,
@@ -89,6 +89,7 @@ READS: dict[str, tuple[Kind[Any], ...]] = {
         TASK_STATUS,
         IMAGE_SCAN,
         SCAN_GATE,
+        GATE_OVERRIDE,
         MANAGED_NODE,
         CONTAINER_INSTANCE,
         KMS_KEY,
@@ -111,6 +112,7 @@ CALLS: dict[str, tuple[Command[Any, Any], ...]] = {
     "registry": (
         START_SCAN,
         DESCRIBE_FINDINGS,
+        JUDGE_FINDINGS,
         READ_REGISTRY_LOGIN,
         GRANT_DATA_KEY,
         OPEN_DATA_KEY,

@@ -1,4 +1,4 @@
-"""What the scanner stores: the scan of each image, and the gates that keep images from running.
+"""What the scanner stores: the scan of each image, the gates that keep images from running, and what is let be.
 
 Findings and bills of materials are files of the scanner's own, named by `ImageScan.report`.
 """
@@ -61,8 +61,10 @@ class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ScanGate(msgspec.Struct, kw_only=True, frozen=True):
-    """Images with findings of this severity or worse are not to run. scope: `*`, or `repository/<name>`, which goes
-    before. `fixable_only`: findings without a fixed version don't count."""
+    """Images with findings of this severity or worse are not to run. scope: `*` (every repository), or
+    `repository/<name>`, which goes before; beside either `cluster/<name>`, whose tasks must pass both (App Runner's
+    services are the cluster `apprunner`). `fixable_only`: findings without a fixed version don't count. `secrets`:
+    secrets and misconfiguration of that severity in an image count too."""
 
     account: str
     region: str
@@ -70,9 +72,50 @@ class ScanGate(msgspec.Struct, kw_only=True, frozen=True):
     severity: str
     fixable_only: bool = False
     set_at: float = 0.0
+    secrets: bool = False
+
+
+class GateOverride(msgspec.Struct, kw_only=True, frozen=True):
+    """An image runs whatever gates say, until then (seconds since the epoch; 0: until it is removed). `reason` and `by`
+    say why and who."""
+
+    account: str
+    region: str
+    repository: str
+    digest: str
+    reason: str
+    by: str
+    at: float
+    until: float = 0.0
+
+
+class Suppression(msgspec.Struct, kw_only=True, frozen=True):
+    """A finding that is not to count, and why. It is of the vulnerability `advisory` (a CVE, or another id of it), also
+    known by `aliases`; of the package (or the source that it was built of) `package`, of this `version` and this type
+    of package URL (`ecosystem`: deb, pypi, …); in `repository`; in the image `digest`. What is empty says nothing. At
+    `until` it ends (seconds since the epoch; 0: never). `id` is made of what it is of. `source` is the OpenVEX document
+    that said so."""
+
+    account: str
+    region: str
+    id: str
+    advisory: str
+    reason: str
+    by: str
+    created_at: float
+    aliases: list[str] = []
+    package: str = ""
+    version: str = ""
+    ecosystem: str = ""
+    repository: str = ""
+    digest: str = ""
+    until: float = 0.0
+    source: str = ""
 
 
 IMAGE_SCAN = Kind("scanner", "image_scan", ImageScan, ("account", "region", "repository", "digest"))
 SCAN_GATE = Kind("scanner", "gate", ScanGate, ("account", "region", "scope"))
+GATE_OVERRIDE = Kind("scanner", "gate_override", GateOverride, ("account", "region", "repository", "digest"))
+SUPPRESSION = Kind("scanner", "suppression", Suppression, ("account", "region", "id"))
 
-KINDS = (IMAGE_SCAN, SCAN_GATE)
+KINDS = (IMAGE_SCAN, SCAN_GATE, GATE_OVERRIDE, SUPPRESSION)

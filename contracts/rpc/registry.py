@@ -9,7 +9,8 @@ class IssuePullToken(msgspec.Struct, kw_only=True, frozen=True):
     """An agent wants to pull `image` (a reference as it stands in a task definition) for a task of this account.
 
     `to_run`: it is to be run, so that the account's scan gates decide too, which may take until its scan is done
-    (WAIT_S in services/registry/handlers/gates.py). Refused with ScanGate then. `task` is its id.
+    (WAIT_S in services/registry/handlers/gates.py). Refused with ScanGate then. `task` is its id, `cluster` the name of
+    its cluster, which may have a gate of its own.
     """
 
     image: str
@@ -17,6 +18,7 @@ class IssuePullToken(msgspec.Struct, kw_only=True, frozen=True):
     region: str
     to_run: bool = True
     task: str = ""
+    cluster: str = ""
 
 
 class PullToken(msgspec.Struct, kw_only=True, frozen=True):

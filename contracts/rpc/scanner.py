@@ -4,6 +4,23 @@ import msgspec
 
 from contracts.rpc.command import Command
 
+PACKAGE_TYPES = {
+    "PyPI": "pypi",
+    "npm": "npm",
+    "Maven": "maven",
+    "Go": "golang",
+    "RubyGems": "gem",
+    "crates.io": "cargo",
+    "Packagist": "composer",
+    "NuGet": "nuget",
+    "Debian": "deb",
+    "Ubuntu": "deb",
+    "Alpine": "apk",
+    "Wolfi": "apk",
+    "Chainguard": "apk",
+}
+"""Types of package URLs by a finding's ecosystem, without its release; others are `rpm`."""
+
 
 class StartScan(msgspec.Struct, kw_only=True, frozen=True):
     """Scan an image now. Refused with LimitExceededException when it was scanned for the API within a day, and with
@@ -26,7 +43,7 @@ class ScanStarted(msgspec.Struct, kw_only=True, frozen=True):
 class DescribeFindings(msgspec.Struct, kw_only=True, frozen=True):
     """The findings of an image's newest scan, the worst first, at most `max_results`. Refused with
     ScanNotFoundException, or InvalidParameterException for a token that was not given out. `enhanced`: with what the
-    advisories say in words."""
+    advisories say in words, and with suppressed findings too, which are left out else."""
 
     account: str
     region: str
@@ -35,6 +52,25 @@ class DescribeFindings(msgspec.Struct, kw_only=True, frozen=True):
     max_results: int = 100
     next_token: str = ""
     enhanced: bool = False
+
+
+class JudgeFindings(msgspec.Struct, kw_only=True, frozen=True):
+    """What of an image's findings counts now: those that no suppression in force covers. Refused with
+    ScanNotFoundException without a COMPLETE scan."""
+
+    account: str
+    region: str
+    repository: str
+    digest: str
+
+
+class OpenFindings(msgspec.Struct, kw_only=True, frozen=True):
+    """Findings that count, as ImageScan counts and names them; and how many don't."""
+
+    counts: dict[str, int] = {}
+    fixable: dict[str, int] = {}
+    named: dict[str, list[str]] = {}
+    suppressed: int = 0
 
 
 class CvssScore(msgspec.Struct, kw_only=True, frozen=True):
@@ -60,7 +96,7 @@ class Finding(msgspec.Struct, kw_only=True, frozen=True):
     `source` what it was built of (the name that distributions' advisories use). `fixed` is empty when no fixed version
     is known. `aliases` are the ids of the advisories that tell of it, and their other names; `exploited` is the day
     (YYYY-MM-DD) on which it became known to be exploited. `layer` is the digest of the layer that brought it, `path`
-    the file that says so."""
+    the file that says so. `suppressed` is the reason for which it does not count; empty: it does."""
 
     name: str
     severity: str
@@ -78,6 +114,7 @@ class Finding(msgspec.Struct, kw_only=True, frozen=True):
     vector: str = ""
     aliases: list[str] = []
     exploited: str = ""
+    suppressed: str = ""
 
 
 class Findings(msgspec.Struct, kw_only=True, frozen=True):
@@ -98,4 +135,6 @@ class Findings(msgspec.Struct, kw_only=True, frozen=True):
 START_SCAN = Command("scanner", "start_scan", StartScan, ScanStarted)
 DESCRIBE_FINDINGS = Command("scanner", "describe_findings", DescribeFindings, Findings)
 
-COMMANDS = (START_SCAN, DESCRIBE_FINDINGS)
+JUDGE_FINDINGS = Command("scanner", "judge_findings", JudgeFindings, OpenFindings)
+
+COMMANDS = (START_SCAN, DESCRIBE_FINDINGS, JUDGE_FINDINGS)

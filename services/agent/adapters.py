@@ -103,7 +103,9 @@ class Images:
     async def pull(self, image: str, task: Task, login: RegistryAuth | None = None) -> Image:
         """The image of a task on this node; `login` is for a registry that is not the platform's own. Raises
         CannotPullContainerError."""
-        request = IssuePullToken(image=image, account=task.account, region=task.region, task=task.id)
+        request = IssuePullToken(
+            image=image, account=task.account, region=task.region, task=task.id, cluster=task.cluster
+        )
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while True:
             token = await self._token(request)

@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from contracts.records.scanner import SEVERITIES
 from services.cli.layout import DEFAULT_DATA, Layout
+from services.cli.moments import moment
 
 
 def _port(text: str) -> int:
@@ -15,6 +17,12 @@ def _port(text: str) -> int:
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is no port: 0 to 65535")
     return number
+
+
+def _severity(text: str) -> str:
+    if text.upper() not in SEVERITIES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SEVERITIES)}")
+    return text.upper()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,12 +126,35 @@ def _add_scanning(command: Callable[[str, str], argparse.ArgumentParser]) -> Non
     )
     osv.add_argument("--replace", action="store_true", help="import: what came from elsewhere goes")
     gates = command("gate", "Keep images with bad findings from running.")
-    gates.add_argument("action", choices=("set", "show", "remove"))
+    gates.add_argument("action", choices=("set", "show", "remove", "override", "restore"))
+    gates.add_argument("image", nargs="?", default="", metavar="IMAGE", help="to run all the same (override), or not")
     gates.add_argument("--severity", default="CRITICAL", metavar="SEVERITY", help="this one or worse (CRITICAL)")
     gates.add_argument("--fixable-only", action="store_true", help="only findings that a newer version would not have")
     gates.add_argument("--repository", default="", metavar="NAME", help="of this repository; else of all")
+    gates.add_argument("--cluster", default="", metavar="NAME", help="of the tasks of this cluster, besides")
+    gates.add_argument("--app-runner", action="store_true", help="of App Runner's services, besides")
+    gates.add_argument("--reason", default="", help="why an image is to run all the same (override)")
+    gates.add_argument("--until", type=moment, default=0.0, metavar="WHEN", help="a date, or 30d, 12h (override)")
     gates.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
     gates.add_argument("--region", default="", help="the region (that of `roadstead env`)")
+    known = command("findings", "Findings that are not to count, and why.")
+    known.add_argument("action", choices=("suppress", "list", "unsuppress", "import"))
+    known.add_argument("what", nargs="?", default="", metavar="WHAT", help="a CVE; an id of `list`; an OpenVEX file")
+    known.add_argument("--reason", default="", help="why it does not count")
+    known.add_argument("--until", type=moment, default=0.0, metavar="WHEN", help="a date, or 30d, 12h; else for good")
+    known.add_argument("--package", default="", metavar="NAME", help="in this package only")
+    known.add_argument("--repository", default="", metavar="NAME", help="in images of this repository only")
+    known.add_argument("--digest", default="", metavar="DIGEST", help="in this image only")
+    known.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
+    known.add_argument("--region", default="", help="the region (that of `roadstead env`)")
+    scan = command("scan", "What is known of a pushed image. Exit code 1: something at or over --fail-on; 2: no scan.")
+    scan.add_argument("image", metavar="IMAGE", help="NAME, NAME:TAG or NAME@DIGEST, with or without the registry")
+    scan.add_argument("--fail-on", default="", metavar="SEVERITY", type=_severity, help="fail at this one or worse")
+    scan.add_argument("--fixable-only", action="store_true", help="fail only for what a newer version would not have")
+    scan.add_argument("--format", choices=("table", "json", "sarif"), default="table", help="(table)")
+    scan.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="for its scan (300)")
+    scan.add_argument("--account", default="000000000000", help=argparse.SUPPRESS)
+    scan.add_argument("--region", default="", help="the region (that of `roadstead env`)")
     bill = command("sbom", "Print what a pushed image is made of.")
     bill.add_argument("image", metavar="IMAGE", help="NAME, NAME:TAG or NAME@DIGEST, with or without the registry")
     bill.add_argument("--format", choices=("cyclonedx", "spdx"), default="cyclonedx", help="(cyclonedx)")

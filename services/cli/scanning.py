@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import re
+import shutil
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from services.cli.ask import ASK_S, Command, ask_door
+from services.cli.findings import counts, failing, sarif, table
 from services.cli.layout import Layout
 
 IMPORT_S = 3600.0
@@ -95,14 +99,17 @@ def _stamp(at: float) -> str:
 def gate(layout: Layout, arguments: argparse.Namespace) -> int:
     """Set, show or remove the gates of the default account. Exit code 1 when it can't be done."""
     if arguments.action == "show":
-        return _show(_ask(layout, "GET", "/gates")[1]["gates"])
-    region = arguments.region or json.loads((layout.root / "credentials.json").read_text())["region"]
-    scope = f"repository/{arguments.repository}" if arguments.repository else "*"
-    where = {"account": arguments.account, "region": region, "scope": scope}
+        return _show(_ask(layout, "GET", "/gates")[1])
+    if arguments.action in ("override", "restore"):
+        return _override(layout, arguments)
+    where = {"account": arguments.account, "region": _region(layout, arguments), "scope": _scope(arguments)}
     if arguments.action == "remove":
         status, answer = _ask(layout, "DELETE", "/gates", where)
     else:
-        wanted = {"severity": arguments.severity, "fixable_only": arguments.fixable_only}
+        wanted = {
+            "severity": arguments.severity.upper(),
+            "fixable_only": arguments.fixable_only,
+        }
         status, answer = _ask(layout, "PUT", "/gates", {**where, **wanted})
     if status != 200:
         return _refused(answer)
@@ -110,32 +117,196 @@ def gate(layout: Layout, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(gates: list[dict[str, Any]]) -> int:
-    for each in gates:
+def _region(layout: Layout, arguments: argparse.Namespace) -> str:
+    return str(arguments.region or json.loads((layout.root / "credentials.json").read_text())["region"])
+
+
+def _scope(arguments: argparse.Namespace) -> str:
+    if arguments.app_runner:
+        return "cluster/apprunner"
+    if arguments.cluster:
+        return f"cluster/{arguments.cluster}"
+    return f"repository/{arguments.repository}" if arguments.repository else "*"
+
+
+def _override(layout: Layout, arguments: argparse.Namespace) -> int:
+    where = _place(layout, arguments)
+    if where is None:
+        return 1
+    if arguments.action == "restore":
+        status, answer = _ask(layout, "DELETE", "/overrides", where)
+    else:
+        wanted = {"reason": arguments.reason, "by": getpass.getuser(), "until": arguments.until}
+        status, answer = _ask(layout, "PUT", "/overrides", {**where, **wanted})
+    if status != 200:
+        return _refused(answer)
+    print(f"{'restored' if arguments.action == 'restore' else 'overridden'}: {_overridden(answer)}")
+    return 0
+
+
+def _show(told: dict[str, Any]) -> int:
+    for each in told["gates"]:
         print(_told(each))
-    if not gates:
+    if not told["gates"]:
         print("No gate is set: every image may run")
+    for each in told["overrides"]:
+        print(_overridden(each))
     return 0
 
 
 def _told(gate: dict[str, Any]) -> str:
-    of = "every repository" if gate["scope"] == "*" else gate["scope"].replace("/", " ", 1)
+    kind, _, name = gate["scope"].partition("/")
+    of = {"*": "every repository", "repository": f"repository {name}"}.get(kind, f"cluster {name}")
+    if gate["scope"] == "cluster/apprunner":
+        of = "App Runner"
     what = "findings with a fix" if gate["fixable_only"] else "findings"
     where = f"account {gate['account']}, {gate['region']}"
     return f"{of} ({where}): no image runs that has {what} of severity {gate['severity']} or worse"
 
 
+def _overridden(each: dict[str, Any]) -> str:
+    until = _ends(each["until"])
+    return (
+        f"{each['repository']}@{each['digest']} runs whatever gates say{until}: {each['reason']}"
+        f" ({each['by'] or 'somebody'}, {_stamp(each['at'])})"
+    )
+
+
+def _ends(until: float) -> str:
+    if not until:
+        return ""
+    return f" until {_stamp(until)}" if until > time.time() else f" (ended {_stamp(until)})"
+
+
+def _place(layout: Layout, arguments: argparse.Namespace) -> dict[str, str] | None:
+    """Where an image is: account, region, repository, and the tag or digest; None, and why, for what is no image."""
+    found = _IMAGE.fullmatch(arguments.image or "")
+    if found is None:
+        print(f"{arguments.image!r} is no image: NAME, NAME:TAG or NAME@DIGEST, as it is pulled", file=sys.stderr)
+        return None
+    return {
+        "account": found["account"] or found["owner"] or arguments.account,
+        "region": found["region"] or found["place"] or _region(layout, arguments),
+        "repository": found["name"],
+        "reference": found["digest"] or found["tag"] or "latest",
+    }
+
+
+def findings(layout: Layout, arguments: argparse.Namespace) -> int:
+    """Let findings not count, with a reason; list and take back what does not. Exit code 1 when it can't be done."""
+    work = {"suppress": _suppress, "unsuppress": _unsuppress, "list": _list, "import": _import_vex}
+    return work[arguments.action](layout, arguments)
+
+
+def _suppress(layout: Layout, arguments: argparse.Namespace) -> int:
+    wanted: dict[str, Any] = {
+        "account": arguments.account,
+        "region": _region(layout, arguments),
+        "advisory": arguments.what,
+        "reason": arguments.reason,
+        "package": arguments.package,
+        "repository": arguments.repository,
+        "digest": arguments.digest,
+        "until": arguments.until,
+        "by": getpass.getuser(),
+    }
+    status, answer = _ask(layout, "PUT", "/suppressions", wanted)
+    if status != 200:
+        return _refused(answer)
+    print(f"suppressed: {_suppression(answer)}")
+    return 0
+
+
+def _unsuppress(layout: Layout, arguments: argparse.Namespace) -> int:
+    wanted = {"account": arguments.account, "region": _region(layout, arguments), "id": arguments.what}
+    status, answer = _ask(layout, "DELETE", "/suppressions", wanted)
+    if status != 200:
+        return _refused(answer)
+    print(f"counts again: {_suppression(answer)}")
+    return 0
+
+
+def _list(layout: Layout, arguments: argparse.Namespace) -> int:
+    known = _ask(layout, "GET", "/suppressions")[1]["suppressions"]
+    for each in known:
+        print(_suppression(each))
+    if not known:
+        print("Every finding counts")
+    return 0
+
+
+def _import_vex(layout: Layout, arguments: argparse.Namespace) -> int:
+    try:
+        document = json.loads(Path(arguments.what).read_text())
+    except (OSError, ValueError) as error:
+        print(f"{arguments.what}: {error}", file=sys.stderr)
+        return 1
+    where = {"account": arguments.account, "region": _region(layout, arguments), "by": getpass.getuser()}
+    status, answer = _ask(layout, "POST", "/suppressions/openvex", {"document": document, **where}, IMPORT_S)
+    if status != 200:
+        return _refused(answer)
+    for each in answer["skipped"]:
+        print(f"skipped: {each}", file=sys.stderr)
+    print(f"{answer['suppressed']} findings suppressed, {answer['lifted']} that count again")
+    return 0
+
+
+def _suppression(each: dict[str, Any]) -> str:
+    scope = [f"package {each['package']} {each['version']}".strip()] if each["package"] else []
+    scope += [f"repository {each['repository']}"] if each["repository"] else []
+    scope += [f"image {each['digest'][:19]}"] if each["digest"] else []
+    by = each["source"] or each["by"] or "somebody"
+    told = f"{each['id']}  {each['advisory']} in {', '.join(scope) or 'every image'}{_ends(each['until'])}"
+    return f"{told}: {each['reason']} ({by}, {_stamp(each['created_at'])})"
+
+
+def scan(layout: Layout, arguments: argparse.Namespace) -> int:
+    """Tell what was found in an image. Exit code 0: nothing at or over --fail-on; 1: something; 2: not scanned."""
+    try:
+        where = _place(layout, arguments)
+        if where is None:
+            return 2
+        wanted = {**where, "wait_s": arguments.wait}
+        status, answer = _ask(layout, "POST", "/scans", wanted, arguments.wait + ASK_S)
+    except SystemExit:
+        return 2
+    except (OSError, ValueError, LookupError) as error:
+        print(f"The platform on {layout.root} does not answer: {error}", file=sys.stderr)
+        return 2
+    if status != 200:
+        _refused(answer)
+        return 2
+    return _report(answer["images"], arguments)
+
+
+def _report(images: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
+    if arguments.format == "json":
+        print(json.dumps({"images": images}, indent=2))
+    elif arguments.format == "sarif":
+        print(sarif(images, version("roadstead")))
+    else:
+        print(table(images, shutil.get_terminal_size((100, 24)).columns))
+    for each in images:
+        if each["error"]:
+            print(f"{each['repository']}@{each['digest']} could not be scanned: {each['error']}", file=sys.stderr)
+    if any(each["error"] for each in images) or not images:
+        return 2
+    if not arguments.fail_on:
+        return 0
+    least = arguments.fail_on.upper()
+    bad = failing(images, least, fixable_only=arguments.fixable_only)
+    if bad:
+        print(f"{len(bad)} of severity {least} or worse: {counts(bad)}", file=sys.stderr)
+    return int(bool(bad))
+
+
 def sbom(layout: Layout, arguments: argparse.Namespace) -> int:
     """Print the bill of materials of an image. Exit code 1 when there is none."""
-    found = _IMAGE.fullmatch(arguments.image)
-    if found is None:
-        print(f"{arguments.image} is no image: NAME, NAME:TAG or NAME@DIGEST, as it is pulled", file=sys.stderr)
+    where = _place(layout, arguments)
+    if where is None:
         return 1
-    told = json.loads((layout.root / "credentials.json").read_text())
-    account = found["account"] or found["owner"] or arguments.account
-    region = found["region"] or found["place"] or arguments.region or told["region"]
-    reference = found["digest"] or found["tag"] or "latest"
-    path = f"/sboms/{account}/{region}/{reference}/{found['name']}?format={arguments.format}"
+    place = "/".join(where[name] for name in ("account", "region", "reference", "repository"))
+    path = f"/sboms/{place}?format={arguments.format}"
     status, answer = _ask(layout, "GET", path)
     if status != 200:
         return _refused(answer)
@@ -150,4 +321,10 @@ _IMAGE = re.compile(
 )
 """A reference to an image of this registry, in any of its forms."""
 
-COMMANDS: dict[str, Command] = {"advisories": advisories, "gate": gate, "sbom": sbom}
+COMMANDS: dict[str, Command] = {
+    "advisories": advisories,
+    "gate": gate,
+    "sbom": sbom,
+    "findings": findings,
+    "scan": scan,
+}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from contracts.records.registry import IMAGE, KINDS, REPOSITORY
@@ -35,7 +36,7 @@ from services.registry.handlers.access import Access
 from services.registry.handlers.backfills import Backfills
 from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.ecr_upstream import EcrUpstream
-from services.registry.handlers.gates import Gates
+from services.registry.handlers.gates import Gates, Where
 from services.registry.handlers.images import Images
 from services.registry.handlers.lifecycle import Lifecycle
 from services.registry.handlers.parts import RegistryParts
@@ -125,7 +126,7 @@ class RegistryApp(App):
         self._open_ways(roles, policies, repositories, images)
         pull_through = PullThrough(self._upstream, prefixed, by_template, images, self._blobs, host.clock)
         self._members = await ManagedNodes.open(host.bus)
-        self.gates = await Gates.open(host.bus, images, settings.gate_wait_s)
+        self.gates = await Gates.open(host.bus, images, host.clock, settings.gate_wait_s)
         keys = SealedKeys(Vault.open(root / "signing.key"))
         signing = ManagedSigning(self._store, keys, registries, policies, images, self._blobs, host.clock)
         self.parts = RegistryParts(
@@ -159,18 +160,20 @@ class RegistryApp(App):
         )
 
         async def pull_for_node(node: str, request: IssuePullToken) -> PullToken:
-            await self._require_task(node, request)
+            request = await self._require_task(node, request)
             return await access.issue_pull_token(request, pull_through.digest_of, self._admit)
 
         await bus.serve_nodes(ISSUE_PULL_TOKEN, pull_for_node)
 
-    async def _require_task(self, node: str, request: IssuePullToken) -> None:
-        """An external node pulls what a task on it names, and nothing else. Raises AccessDenied."""
+    async def _require_task(self, node: str, request: IssuePullToken) -> IssuePullToken:
+        """An external node pulls what a task on it names, and nothing else; the request, of that task's cluster. Raises
+        AccessDenied."""
         task, definition = await self._members.task(node, request.task)
         named = {container["image"] for container in definition.definition["containerDefinitions"]}
         where = (request.account, request.region)
         if request.image not in named or where != (task.account, task.region) or not request.to_run:
             raise AccessDenied(f"The task {task.id} does not name the image {request.image}.")
+        return msgspec.structs.replace(request, cluster=task.cluster)
 
     def _open_doors(self, policies: Policies, prefixed: Prefixed) -> None:
         """Both APIs over the parts."""
@@ -242,11 +245,12 @@ class RegistryApp(App):
             poke=self.sender.poke,
         )
 
-    async def _admit(self, repository: RepositoryId, digest: str | None) -> None:
+    async def _admit(self, request: IssuePullToken, repository: RepositoryId, digest: str | None) -> None:
         """The scan gate, over all that an index of a cache leads to."""
-        if self.gates.of(repository) is not None:
+        where = Where(request.account, request.region, request.cluster)
+        if self.gates.over(repository, where):
             await self.parts.pull_through.whole(repository, digest)
-        await self.gates.admit(repository, digest)
+        await self.gates.admit(repository, digest, where)
 
     def _begin(self, images: Images) -> None:
         """What goes on by itself."""

@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 
 from contracts.records.registry import IMAGE, REGISTRY_SETTINGS, Image
-from contracts.records.scanner import IMAGE_SCAN, KINDS, SCAN_GATE
-from contracts.rpc.scanner import DESCRIBE_FINDINGS, START_SCAN
+from contracts.records.scanner import IMAGE_SCAN, KINDS, SCAN_GATE, ImageScan
+from contracts.rpc.scanner import DESCRIBE_FINDINGS, JUDGE_FINDINGS, START_SCAN
 from services.scanner.adapters.files import Files
 from services.scanner.adapters.registry import open_attachments, open_layers
 from services.scanner.adapters.workers import Workers
@@ -23,11 +23,14 @@ from services.scanner.decisions.tar import Limits
 from services.scanner.handlers.advisories import Advisories, ImportFailed
 from services.scanner.handlers.asking import Asking
 from services.scanner.handlers.documents import Documents
+from services.scanner.handlers.inspecting import Inspecting
+from services.scanner.handlers.isolation import Isolation
 from services.scanner.handlers.measures import Measures
 from services.scanner.handlers.policy import Policy
 from services.scanner.handlers.scanning import Scans
+from services.scanner.handlers.suppressing import Suppressing
 from services.scanner.ports import Attachments, Layers
-from services.scanner.routes import Door
+from services.scanner.routes import Door, Rules
 from services.scanner.settings import ScannerSettings
 from services.shared.consumers import Consumer
 from services.shared.runner import App, Host
@@ -83,16 +86,36 @@ class ScannerApp(App):
         self._view.listen(self._policy_changed)
         self.advisories.changed = self.rematching.wake
         measures = Measures(host.bus, self._store, host.instance, host.clock)
-        self.rematching.pass_done = lambda looked, changed: measures.tell(looked, changed)
-        asking = Asking(host.bus, self._store, self.advisories, scans, self.rematching.settled, policy, host.clock)
-        self._door = Door(self._store, self._files, self.advisories, self._documents, host.clock)
+        suppressing = Suppressing(self._store, scans, host.clock)
+        asking = Asking(
+            host.bus, self._store, self.advisories, scans, self.rematching.settled, policy, suppressing, host.clock
+        )
+
+        def settled(scan: ImageScan) -> bool:
+            now = self.advisories.current.version
+            return not now or self.rematching.settled(scan) or not policy.follows(scan)
+
+        inspecting = Inspecting(host.bus, self._store, suppressing, asking.start_scan, settled)
+        self._store.listen(inspecting.heard)
+
+        def pass_done(looked: int, changed: int) -> None:
+            measures.tell(looked, changed)
+            inspecting.heard()
+
+        self.rematching.pass_done = pass_done
+        self.isolation = Isolation(workers)
+        documents = self._documents
+        self._door = Door(self._store, self._files, self.advisories, documents, self.isolation, suppressing)
         self._door.measure(host.metrics)
+        self._rules = Rules(self._store, self._files, suppressing, inspecting, documents.digest_of, host.clock)
         handlers = {"image.pushed.v1": asking.on_image_pushed, "image.deleted.v1": asking.on_image_deleted}
         self._consumer = Consumer(host.bus, "images", (IMAGE,), handlers)
         await self._consumer.start()
         await host.bus.serve(START_SCAN, asking.start_scan)
         await host.bus.serve(DESCRIBE_FINDINGS, asking.describe_findings)
+        await host.bus.serve(JUDGE_FINDINGS, asking.judge_findings)
         self._work = [
+            host.bus.spawn(self.isolation.look(), "isolation"),
             host.bus.spawn(self._controller.run(), "scanning"),
             host.bus.spawn(self.rematching.run(), "rematching"),
         ]
@@ -143,8 +166,8 @@ class ScannerApp(App):
             await self._session.close()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """Gates, advisories, reports."""
-        return self._door.routes()
+        """Gates, suppressions, advisories, reports."""
+        return [*self._rules.routes(), *self._door.routes()]
 
 
 def _limits(settings: ScannerSettings) -> Limits:

@@ -144,7 +144,11 @@ async def test_a_gate_refuses_by_findings_and_waits_for_the_scan(registry, nats_
         assert token.pinned.endswith(f"@{good.digest}")
         await registry.push_image("shop", bad, "bad")
         told = await leave(nats_platform, "shop:bad")
-        assert told == f"shop@{bad.digest} refused by the scan gate: 1 CRITICAL finding (CVE-2023-0001)"
+        name = f"shop@{bad.digest}"
+        assert told == (
+            f"{name} refused by the scan gate of every repository: 1 CRITICAL finding (CVE-2023-0001);"
+            f" `roadstead scan {name}` shows all"
+        )
         assert (await leave(nats_platform, "shop:bad", to_run=False)).pinned
 
 

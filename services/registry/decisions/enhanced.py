@@ -12,7 +12,8 @@ from itertools import groupby
 
 from contracts.aws import ecr
 from contracts.records.registry import Image
-from contracts.rpc.scanner import AdvisoryDetail, CvssScore, Finding, Findings
+from contracts.records.scanner import SEVERITIES
+from contracts.rpc.scanner import PACKAGE_TYPES, AdvisoryDetail, CvssScore, Finding, Findings
 
 _MANAGERS = {
     "deb": "DPKG",
@@ -26,21 +27,6 @@ _MANAGERS = {
     "cargo": "CARGO",
     "composer": "COMPOSER",
     "nuget": "DOTNET",
-}
-_KINDS = {
-    "PyPI": "pypi",
-    "npm": "npm",
-    "Maven": "maven",
-    "Go": "golang",
-    "RubyGems": "gem",
-    "crates.io": "cargo",
-    "Packagist": "composer",
-    "NuGet": "nuget",
-    "Debian": "deb",
-    "Ubuntu": "deb",
-    "Alpine": "apk",
-    "Wolfi": "apk",
-    "Chainguard": "apk",
 }
 
 
@@ -62,13 +48,22 @@ def findings(
     image: Image, arn: str, tags: list[str], found: Findings
 ) -> tuple[list[ecr.EnhancedImageScanFinding], dict[str, int]]:
     """A page of findings, one a vulnerability with all the packages that have it, and the counts of all."""
-    grouped = groupby(found.findings, key=lambda each: (each.severity, each.name))
-    shown = [_shown(image, arn, tags, found, list(group)) for _, group in grouped]
+    ordered = sorted(found.findings, key=_vulnerability)
+    active = {each.name for each in ordered if not each.suppressed}
+    shown = []
+    for (_, name, suppressed), group in groupby(ordered, key=_vulnerability):
+        number = _finding_arn(image, name, apart=suppressed and name in active)
+        shown.append(_shown(image, arn, number, tags, found, list(group)))
     return shown, {severity(word): count for word, count in found.counts.items()}
 
 
+def _vulnerability(finding: Finding) -> tuple[int, str, bool]:
+    """What is shown as one: packages in which it is suppressed apart from those in which it is not."""
+    return -SEVERITIES.index(finding.severity), finding.name, bool(finding.suppressed)
+
+
 def _shown(
-    image: Image, arn: str, tags: list[str], found: Findings, group: Sequence[Finding]
+    image: Image, arn: str, finding_arn: str, tags: list[str], found: Findings, group: Sequence[Finding]
 ) -> ecr.EnhancedImageScanFinding:
     first = group[0]
     detail = found.details.get(first.advisory, AdvisoryDetail())
@@ -76,7 +71,7 @@ def _shown(
     return ecr.EnhancedImageScanFinding(
         aws_account_id=image.account,
         description=detail.summary or first.description or None,
-        finding_arn=_finding_arn(image, first.name),
+        finding_arn=finding_arn,
         last_observed_at=found.completed_at,
         updated_at=found.completed_at,
         package_vulnerability_details=_details(first, detail, group),
@@ -85,7 +80,7 @@ def _shown(
         score=first.score or None,
         score_details=_score_details(first, detail),
         severity=severity(first.severity),
-        status="ACTIVE",
+        status="SUPPRESSED" if first.suppressed else "ACTIVE",
         title=f"{first.name} - {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}",
         type="PACKAGE_VULNERABILITY",
         fix_available=_fixable(group),
@@ -93,9 +88,9 @@ def _shown(
     )
 
 
-def _finding_arn(image: Image, name: str) -> str:
-    """Always the same for a vulnerability of an image."""
-    of = "\0".join((image.repository, image.digest, name))
+def _finding_arn(image: Image, name: str, *, apart: bool = False) -> str:
+    """Always the same for a vulnerability of an image. `apart`: the packages in which it alone is suppressed."""
+    of = "\0".join((image.repository, image.digest, name, *(["suppressed"] if apart else [])))
     return f"arn:aws:inspector2:{image.region}:{image.account}:finding/{hashlib.sha256(of.encode()).hexdigest()[:32]}"
 
 
@@ -119,7 +114,7 @@ def _details(first: Finding, detail: AdvisoryDetail, group: Iterable[Finding]) -
 
 
 def _package(finding: Finding) -> ecr.VulnerablePackage:
-    kind = _KINDS.get(finding.ecosystem.partition(":")[0], "rpm")
+    kind = PACKAGE_TYPES.get(finding.ecosystem.partition(":")[0], "rpm")
     epoch, version, release = 0, finding.version, None
     if kind in ("deb", "rpm"):
         before, colon, rest = version.partition(":")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from contracts.records.registry import Image, is_container_image
-from contracts.records.scanner import SEVERITIES, ImageScan, ScanGate
+from contracts.records.scanner import EVERYWHERE, SEVERITIES, GateOverride, ImageScan, ScanGate
 
 DEPTH = 4
 """How far indexes of indexes are followed; beyond, an image is not let through."""
@@ -14,11 +14,12 @@ DEPTH = 4
 
 class Verdict(NamedTuple):
     """Why an image may not run; empty: it may. `wait`: that may change by itself, its scan being under way. `unscanned`
-    are the digests that nobody asked to scan."""
+    are the digests that nobody asked to scan. `found`: it is for its findings, of which some may not count."""
 
     why: str = ""
     wait: bool = False
     unscanned: tuple[str, ...] = ()
+    found: bool = False
 
 
 def judged(image: Image, find: Callable[[str], Image | None], depth: int = DEPTH) -> list[Image]:
@@ -40,11 +41,20 @@ def _attests(image: Image) -> bool:
     return bool(image.layers) and not any(".tar" in layer.media_type for layer in image.layers)
 
 
-def judge(gate: ScanGate | None, scans: list[tuple[Image, ImageScan | None]]) -> Verdict:
+def judge_all(gates: list[ScanGate], scans: list[tuple[Image, ImageScan | None]]) -> Verdict:
+    """Whether images may run by all of some gates. The refusal tells of the gate's scope, and what shows more."""
+    verdicts = [(gate, judge(gate, scans)) for gate in gates]
+    refused = [each for each in verdicts if each[1].why]
+    if not refused:
+        return Verdict()
+    gate, verdict = next((each for each in refused if not each[1].wait), refused[0])
+    of = "of every repository" if gate.scope == EVERYWHERE else "of " + gate.scope.replace("/", " ", 1)
+    return verdict._replace(why=f"refused by the scan gate {of}: {verdict.why}")
+
+
+def judge(gate: ScanGate, scans: list[tuple[Image, ImageScan | None]]) -> Verdict:
     """Whether images may run. What is not known is not let through, and what was found goes before what is not known
     yet: waiting would not change it."""
-    if gate is None:
-        return Verdict()
     verdicts = [_judge(gate, image, scan) for image, scan in scans]
     for verdict in verdicts:
         if verdict.why and not verdict.wait:
@@ -53,6 +63,11 @@ def judge(gate: ScanGate | None, scans: list[tuple[Image, ImageScan | None]]) ->
     if not waiting:
         return Verdict()
     return Verdict(waiting[0].why, True, tuple(d for verdict in waiting for d in verdict.unscanned))
+
+
+def is_overridden(override: GateOverride | None, now: float) -> bool:
+    """Whether an image is to run whatever gates say."""
+    return override is not None and (not override.until or override.until > now)
 
 
 def _judge(gate: ScanGate, image: Image, scan: ImageScan | None) -> Verdict:
@@ -68,7 +83,8 @@ def _judge(gate: ScanGate, image: Image, scan: ImageScan | None) -> Verdict:
         # Advisories that were just imported are being held against it.
         why = f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them"
         return Verdict(why, wait=True)
-    return Verdict(_findings(gate, scan))
+    why = _findings(gate, scan)
+    return Verdict(why, found=bool(why))
 
 
 def _findings(gate: ScanGate, scan: ImageScan) -> str:

@@ -34,7 +34,7 @@ from services.shared.policies.demands import Demand
 DigestOf = Callable[[RepositoryId, str], Awaitable[str | None]]
 """The digest that a tag (or digest) of a repository names now; None for none."""
 
-Admit = Callable[[RepositoryId, str | None], Awaitable[None]]
+Admit = Callable[[IssuePullToken, RepositoryId, str | None], Awaitable[None]]
 """Raises unless the image of this digest may run."""
 
 LAYERS_PATH = "/layers"
@@ -162,7 +162,7 @@ class Access:
         where = f"{self.pull_host}/{repository.path}"
         digest = await digest_of(repository, reference.meant)
         if request.to_run:
-            await admit(repository, digest)
+            await admit(request, repository, digest)
         return PullToken(
             local=True,
             image=f"{where}{reference.suffix}",

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from contracts.kinds import Key
 from contracts.records.registry import IMAGE, Image, is_container_image
 from contracts.records.scanner import IMAGE_SCAN, ImageScan
-from contracts.rpc.scanner import DescribeFindings, Finding, Findings, ScanStarted, StartScan
-from services.scanner.decisions import scans
+from contracts.rpc.scanner import (
+    DescribeFindings,
+    Findings,
+    JudgeFindings,
+    OpenFindings,
+    ScanStarted,
+    StartScan,
+)
+from services.scanner.decisions import scans, suppressions
 from services.scanner.handlers.advisories import Advisories
 from services.scanner.handlers.policy import Policy
 from services.scanner.handlers.scanning import Scans
+from services.scanner.handlers.suppressing import Suppressing
 from services.scanner.ports import ScanFailed
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.consumers import Event
 from services.shared.errors import AwsError
 from services.shared.state import Store, fetch
-
-
-class _Report(msgspec.Struct):
-    """What of a report is told here."""
-
-    findings: list[Finding] = []
-
-
-_report = msgspec.json.Decoder(_Report)
 
 
 class Asking:
@@ -42,6 +39,7 @@ class Asking:
         scans_: Scans,
         settled: Callable[[ImageScan], bool],
         policy: Policy,
+        suppressing: Suppressing,
         clock: Clock,
     ) -> None:
         self._bus = bus
@@ -50,6 +48,7 @@ class Asking:
         self._scans = scans_
         self._settled = settled
         self._policy = policy
+        self._suppressing = suppressing
         self._clock = clock
 
     async def on_image_pushed(self, event: Event) -> None:
@@ -101,12 +100,9 @@ class Asking:
         if scan.status != "COMPLETE":
             return Findings(status=scan.status, description=scan.description)
         try:
-            data = await self._scans.report(scan)
-            if data is None:
-                raise AwsError("ServerException", f"The report of the scan of {request.digest} is gone; scan it again")
-            found, token = scans.page(
-                _report.decode(data).findings, request.max_results, request.next_token, whole=request.enhanced
-            )
+            every = await self._suppressing.findings(scan)
+            told = [each for each in every if request.enhanced or not each.suppressed]
+            found, token = scans.page(told, request.max_results, request.next_token, whole=request.enhanced)
             ids = sorted({finding.advisory for finding in found}) if request.enhanced else []
             details = await self._scans.details(ids)
         except scans.BadToken as error:
@@ -119,9 +115,19 @@ class Asking:
             description=scan.description,
             completed_at=scan.completed_at,
             advisories_at=current.newest if self._settled(scan) else scan.advisories_at,
-            counts=scan.counts,
+            counts=suppressions.counted(every)["counts"],
             findings=found,
             next_token=token,
             requested_at=scan.requested_at,
             details=details,
         )
+
+    async def judge_findings(self, request: JudgeFindings) -> OpenFindings:
+        """See contracts.rpc.scanner.JudgeFindings."""
+        scan = self._store.table(IMAGE_SCAN).record(request.account, request.region, request.repository, request.digest)
+        if scan is None or scan.status != "COMPLETE":
+            raise AwsError("ScanNotFoundException", f"The image {request.digest} was not scanned")
+        try:
+            return await self._suppressing.judged(scan)
+        except ScanFailed as error:
+            raise AwsError("ServerException", str(error)) from None

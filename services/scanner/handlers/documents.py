@@ -48,12 +48,16 @@ class Documents:
     async def of(self, account: str, region: str, repository: str, reference: str) -> dict[str, bytes] | None:
         """The bills of an image (a digest or a tag) by format, made now; None for one that was not scanned, or is not
         there. Raises NotNow, ScanFailed, StateUnavailable."""
-        digest = reference
-        if ":" not in reference:
-            digest = await tagged(self._bus, account, region, repository, reference)
+        digest = await self.digest_of(account, region, repository, reference)
         key: Key = (account, region, repository, digest)
         scan, image = self._store.table(IMAGE_SCAN).record(*key), await fetch(self._bus, IMAGE, key)
         return await self._made(scan, image) if scan is not None and image is not None else None
+
+    async def digest_of(self, account: str, region: str, repository: str, reference: str) -> str:
+        """The digest that a tag, or a digest, names; empty for none. Raises NotNow."""
+        if ":" in reference:
+            return reference
+        return await tagged(self._bus, account, region, repository, reference)
 
     async def _made(self, scan: ImageScan, image: Image) -> dict[str, bytes] | None:
         contents = await asyncio.to_thread(self._files.bill, scan.contents) if scan.contents else None

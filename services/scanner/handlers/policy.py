@@ -33,5 +33,8 @@ class Policy:
         return found.scanning if found is not None else {}
 
     def _gated(self, account: str, region: str, repository: str) -> bool:
+        """By a gate of its own, of all, or of a cluster, whose tasks may be of any image."""
         scopes = (f"repository/{repository}", EVERYWHERE)
-        return any(self._gates.record(account, region, scope) is not None for scope in scopes)
+        if any(self._gates.record(account, region, scope) is not None for scope in scopes):
+            return True
+        return any(gate.scope.startswith("cluster/") for gate in self._gates.records())

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from contracts.records.registry import Descriptor, Image, scan_frequency
-from contracts.records.scanner import ImageScan, ScanGate
-from services.registry.decisions.gate import Verdict, judge, judged
+from contracts.records.scanner import GateOverride, ImageScan, ScanGate
+from services.registry.decisions.gate import Verdict, is_overridden, judge, judge_all, judged
 from services.registry.decisions.scanning import BadRules, check_rules, scans_on_push
 
 ACCOUNT = {"account": "000000000000", "region": "us-east-1"}
@@ -33,7 +33,30 @@ SCAN = ImageScan(
 
 
 def test_without_a_gate_everything_runs():
-    assert judge(None, [(A, None)]) == Verdict()
+    assert judge_all([], [(A, None)]) == Verdict()
+
+
+def test_all_gates_must_be_passed_and_the_refusal_names_the_one():
+    cluster = replace(GATE, scope="cluster/prod", severity="LOW")
+    low = replace(SCAN, counts={"LOW": 1}, named={"LOW": ["CVE-9"]})
+    assert judge_all([GATE, cluster], [(A, low)]) == Verdict(
+        "refused by the scan gate of cluster prod: 1 LOW finding (CVE-9)", found=True
+    )
+    assert judge_all([GATE, cluster], [(A, replace(low, counts={}))]) == Verdict()
+    assert judge_all([GATE], [(A, SCAN)]).why.startswith("refused by the scan gate of every repository: 2 CRITICAL")
+
+
+def test_what_was_found_goes_before_what_another_gate_waits_for():
+    other = image("sha256:b")
+    unscanned = judge_all([GATE, replace(GATE, scope="cluster/prod")], [(other, None)])
+    assert (unscanned.wait, unscanned.found, unscanned.unscanned) == (True, False, ("sha256:b",))
+
+
+def test_an_override_holds_until_it_ends():
+    override = GateOverride(**ACCOUNT, repository="shop", digest="sha256:a", reason="r", by="me", at=1.0, until=10.0)
+    assert not is_overridden(None, 5.0)
+    assert [is_overridden(override, now) for now in (9.9, 10.0)] == [True, False]
+    assert is_overridden(replace(override, until=0.0), 1e9)
 
 
 def test_findings_at_or_above_the_gate_are_told():
