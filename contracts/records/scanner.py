@@ -33,7 +33,8 @@ class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
     them, fixable ones first. `advisories` is the version of the index that it was matched with (empty: there was none),
     `advisories_at` its newest advisory; it is not written again when others find the same. `exploited` counts the
     findings that are known to be exploited. `report` is the SHA-256 of the file with the findings, `contents` that of
-    the file with what was found in the image, whatever is known of it. `change` is what the newest match found other
+    the file with what was found in the image, whatever is known of it. `problems` counts
+    the secrets and misconfigurations in it by severity. `change` is what the newest match found other
     than the one before it. `boms` are the digests of the manifests by which its bills of materials are its referrers,
     by format (cyclonedx, spdx); `boms_of` the `contents` that they tell of, empty when they are to be put (again)."""
 
@@ -57,6 +58,7 @@ class ImageScan(msgspec.Struct, kw_only=True, frozen=True):
     boms: dict[str, str] = {}
     boms_of: str = ""
     exploited: int = 0
+    problems: dict[str, int] = {}
     change: FindingsChange | None = None
 
 

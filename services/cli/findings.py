@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from contracts.records.scanner import SEVERITIES
 
-NARROW, WIDE = 80, 120
+NARROW, WIDE, LEAST = 80, 120, 12
 _SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {"CRITICAL": "error", "HIGH": "error", "MEDIUM": "warning"}
 _SCORES = {"CRITICAL": "9.5", "HIGH": "8.0", "MEDIUM": "5.5", "LOW": "2.0"}
@@ -20,10 +20,12 @@ https://docs.github.com/en/code-security/code-scanning/integrating-with-code-sca
 Found = dict[str, Any]
 
 
-def failing(images: Iterable[Found], fail_on: str, *, fixable_only: bool) -> list[Found]:
-    """The findings that fail a pipeline: of this severity or worse, not suppressed."""
-    least = SEVERITIES.index(fail_on)
-    return [
+def failing(images: Iterable[Found], fail_on: str, *, fixable_only: bool, secrets: bool = False) -> list[Found]:
+    """What fails a pipeline: findings of this severity or worse, not suppressed; and, of `secrets`, what is in the
+    images that should not be."""
+    images, least = list(images), SEVERITIES.index(fail_on)
+    found = [each for image in images for each in image["problems"]] if secrets else []
+    return [each for each in found if SEVERITIES.index(each["severity"]) >= least] + [
         finding
         for image in images
         for finding in image["findings"]
@@ -55,6 +57,12 @@ def _image(image: Found, width: int) -> list[str]:
         (each["severity"], each["name"], each["package"], each["version"], each["fixed"] or "-") for each in counted
     ]
     lines += _rows(("SEVERITY", "FINDING", "PACKAGE", "INSTALLED", "FIXED IN"), rows, width)
+    if image["problems"]:
+        lines += ["", f"Secrets and misconfiguration: {counts(image['problems'])}"]
+        told = [
+            (each["severity"], each["rule"], _place(each), each["shown"] or each["title"]) for each in image["problems"]
+        ]
+        lines += _rows(("SEVERITY", "RULE", "PLACE", "WHAT"), told, width)
     if suppressed:
         lines += ["", f"Suppressed: {len(suppressed)}"]
         told = [(each["severity"], each["name"], each["package"], each["suppressed"]) for each in suppressed]
@@ -63,13 +71,20 @@ def _image(image: Found, width: int) -> list[str]:
     return [*lines, "", f"Not judged: {unjudged}"] if semicolon else lines
 
 
+def _place(problem: Found) -> str:
+    line = f":{problem['line']}" if problem["line"] else ""
+    return f"{'/' if problem['layer'] else ''}{problem['path']}{line}"
+
+
 def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> list[str]:
-    """Columns as wide as what is in them; the widest give way where there is not enough room."""
+    """Columns as wide as what is in them; the widest give way where there is not enough room, the second (what it is)
+    last."""
     if not rows:
         return []
     widths = [max(len(line[at]) for line in [head, *rows]) for at in range(len(head))]
     while sum(widths) + 2 * (len(widths) - 1) > width:
-        widths[widths.index(max(widths))] -= 1
+        rest = max((at for at in range(len(widths)) if at != 1), key=widths.__getitem__)
+        widths[rest if widths[rest] > LEAST else 1] -= 1
     return [
         "  ".join(_fit(text, room) for text, room in zip(line, widths, strict=True)).rstrip() for line in [head, *rows]
     ]
@@ -88,6 +103,9 @@ def sarif(images: Sequence[Found], version: str) -> str:
         for finding in image["findings"]:
             rule = rules.setdefault(finding["name"], _rule(finding))
             results.append(_result(image, finding, list(rules).index(rule["id"])))
+        for problem in image["problems"]:
+            rule = rules.setdefault(problem["rule"], _problem_rule(problem))
+            results.append(_problem_result(image, problem, list(rules).index(rule["id"])))
     errors = [image for image in images if image["error"]]
     run = {
         "tool": {"driver": {"name": "Roadstead", "version": version, "rules": list(rules.values())}},
@@ -103,6 +121,31 @@ def sarif(images: Sequence[Found], version: str) -> str:
         "results": results,
     }
     return json.dumps({"$schema": _SARIF, "version": "2.1.0", "runs": [run]}, indent=2)
+
+
+def _problem_rule(problem: Found) -> Found:
+    like = {"name": problem["rule"], "description": problem["title"].partition(":")[0], "uri": ""}
+    return _rule({**like, "severity": problem["severity"]})
+
+
+def _problem_result(image: Found, problem: Found, rule: int) -> Found:
+    shown = f" ({problem['shown']})" if problem["shown"] else ""
+    return {
+        "ruleId": problem["rule"],
+        "ruleIndex": rule,
+        "level": _LEVELS.get(problem["severity"], "note"),
+        "message": {"text": f"{problem['title']}{shown} in {_place(problem)}"},
+        "locations": [_location(image, problem["path"], problem["line"] or 1)],
+        "partialFingerprints": {"finding/v1": f"{problem['rule']}/{problem['path']}/{problem['line']}"},
+        "properties": {"layer": problem["layer"]},
+    }
+
+
+def _location(image: Found, path: str, line: int) -> Found:
+    return {
+        "physicalLocation": {"artifactLocation": {"uri": quote(path)}, "region": {"startLine": line}},
+        "logicalLocations": [{"fullyQualifiedName": f"{image['repository']}@{image['digest']}", "kind": "module"}],
+    }
 
 
 def _rule(finding: Found) -> Found:
@@ -128,17 +171,7 @@ def _result(image: Found, finding: Found, rule: int) -> Found:
         "message": {
             "text": f"{finding['package']} {finding['version']} has {finding['name']} ({finding['severity']}){fixed}"
         },
-        "locations": [
-            {
-                "physicalLocation": {
-                    "artifactLocation": {"uri": quote(finding["path"] or finding["package"])},
-                    "region": {"startLine": 1},
-                },
-                "logicalLocations": [
-                    {"fullyQualifiedName": f"{image['repository']}@{image['digest']}", "kind": "module"}
-                ],
-            }
-        ],
+        "locations": [_location(image, finding["path"] or finding["package"], 1)],
         "partialFingerprints": {
             "finding/v1": "/".join((finding["name"], finding["package"], finding["version"], finding["path"]))
         },

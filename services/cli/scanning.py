@@ -109,6 +109,7 @@ def gate(layout: Layout, arguments: argparse.Namespace) -> int:
         wanted = {
             "severity": arguments.severity.upper(),
             "fixable_only": arguments.fixable_only,
+            "secrets": arguments.secrets,
         }
         status, answer = _ask(layout, "PUT", "/gates", {**where, **wanted})
     if status != 200:
@@ -160,6 +161,7 @@ def _told(gate: dict[str, Any]) -> str:
     if gate["scope"] == "cluster/apprunner":
         of = "App Runner"
     what = "findings with a fix" if gate["fixable_only"] else "findings"
+    what += " or secrets" if gate["secrets"] else ""
     where = f"account {gate['account']}, {gate['region']}"
     return f"{of} ({where}): no image runs that has {what} of severity {gate['severity']} or worse"
 
@@ -262,6 +264,8 @@ def _suppression(each: dict[str, Any]) -> str:
 
 def scan(layout: Layout, arguments: argparse.Namespace) -> int:
     """Tell what was found in an image. Exit code 0: nothing at or over --fail-on; 1: something; 2: not scanned."""
+    if Path(arguments.image).exists():
+        return _scan_file(layout, arguments)
     try:
         where = _place(layout, arguments)
         if where is None:
@@ -279,6 +283,20 @@ def scan(layout: Layout, arguments: argparse.Namespace) -> int:
     return _report(answer["images"], arguments)
 
 
+def _scan_file(layout: Layout, arguments: argparse.Namespace) -> int:
+    """No platform need run: the scanner's workers are started from here."""
+    from services.cli.local_images import CannotScan
+    from services.cli.local_images import scan as scan_file
+
+    index = Path(arguments.advisories or layout.root / "scanner" / "advisories.sqlite")
+    try:
+        images = scan_file(Path(arguments.image), index)
+    except CannotScan as error:
+        print(error, file=sys.stderr)
+        return 2
+    return _report(images, arguments)
+
+
 def _report(images: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         print(json.dumps({"images": images}, indent=2))
@@ -294,7 +312,7 @@ def _report(images: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
     if not arguments.fail_on:
         return 0
     least = arguments.fail_on.upper()
-    bad = failing(images, least, fixable_only=arguments.fixable_only)
+    bad = failing(images, least, fixable_only=arguments.fixable_only, secrets=arguments.secrets)
     if bad:
         print(f"{len(bad)} of severity {least} or worse: {counts(bad)}", file=sys.stderr)
     return int(bool(bad))

@@ -95,7 +95,7 @@ class ScannerApp(App):
             now = self.advisories.current.version
             return not now or self.rematching.settled(scan) or not policy.follows(scan)
 
-        inspecting = Inspecting(host.bus, self._store, suppressing, asking.start_scan, settled)
+        inspecting = Inspecting(host.bus, self._store, self._files, suppressing, asking.start_scan, settled)
         self._store.listen(inspecting.heard)
 
         def pass_done(looked: int, changed: int) -> None:

@@ -1,7 +1,7 @@
 """What the scanner does in processes of their own: hostile bytes are read here, with limits that the kernel holds.
 
     layer '<limits>'                 a layer on stdin, its report on stdout
-    match [<index>]                  layers' reports on stdin; summary, report and contents on stdout
+    match [<index>]                  configuration and layers' reports on stdin; summary, report and contents on stdout
     match-bill [<index>]             the same out of an image's contents
     documents <about>                an image's contents on stdin, its bills of materials on stdout
     import <path> <index> <now> [replace]
@@ -20,6 +20,7 @@ so that one is there within some 30 ms and leaves nothing behind."""
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import hashlib
 import json
@@ -92,11 +93,20 @@ def layer(limits_json: str) -> dict[str, Any]:
 
 
 def match(index_path: str = "") -> dict[str, Any]:
-    """Lay the layers on each other and look their packages up. stdin: [[digest, report], …]."""
+    """Lay the layers on each other and look their packages up. stdin: [configuration, [digest, report], …], the image's
+    configuration being Base64."""
+    from services.scanner.decisions.configuration import problems
     from services.scanner.decisions.layers import merge
 
     _limit(1 << 30, 120)
-    return _matched(merge((digest, report) for digest, report in json.load(sys.stdin.buffer)), index_path)
+    configuration, *layers = json.load(sys.stdin.buffer)
+    contents = merge((digest, report) for digest, report in layers)
+    try:
+        wrong = tuple((*each, "") for each in problems(binascii.a2b_base64(configuration)))
+    except ValueError as error:
+        note = ("its configuration", str(error)[:200])
+        return _matched(contents._replace(broken=(*contents.broken, note)), index_path)
+    return _matched(contents._replace(secrets=(*contents.secrets, *wrong)), index_path)
 
 
 def match_bill(index_path: str = "") -> dict[str, Any]:
@@ -108,6 +118,8 @@ def match_bill(index_path: str = "") -> dict[str, Any]:
 
 
 def _matched(contents: Any, index_path: str) -> dict[str, Any]:
+    from collections import Counter
+
     from services.scanner.decisions import matching
     from services.scanner.decisions.bills import bill_of, report_of
 
@@ -129,6 +141,7 @@ def _matched(contents: Any, index_path: str) -> dict[str, Any]:
         "revision": revision,
         "newest": newest,
         **matching.summary(matched.findings),
+        "problems": Counter(each[2] for each in contents.secrets),
         "report": report_of(matched, note, version),
         "bill": bill_of(contents),
     }

@@ -1,10 +1,12 @@
 """A gate on images: what was found in one keeps its tasks from running, and the refused task says so."""
 
 import json
+import subprocess
 import urllib.request
 
 import pytest
 
+from services.testing.platform import CLI, HOME
 from tests.builders.images import busybox_image
 from tests.builders.platform import FARGATE, sleeper, until
 from tests.builders.scanner import RECORDS, advisories, packages
@@ -50,6 +52,12 @@ def started(ecs, uri):
     return until(settled, 60)
 
 
+def scanned(platform, *arguments):
+    """The exit code of `roadstead scan`."""
+    command = [*CLI, "scan", *arguments, "--data", str(platform.data)]
+    return subprocess.run(command, cwd=HOME, check=False).returncode
+
+
 def test_advisories_are_imported_and_told_of(platform, osv):
     assert osv.startswith("3 advisories of ")
     assert "1 skipped" in osv
@@ -62,7 +70,8 @@ def test_a_task_of_a_bad_image_is_refused_and_says_why(platform, ecs, bad, gate)
     task = started(ecs, bad)
     assert (task["lastStatus"], task["stopCode"]) == ("STOPPED", "TaskFailedToStart")
     assert task["stoppedReason"].startswith("CannotPullContainerError: ")
-    assert "refused by the scan gate: 1 CRITICAL finding (CVE-2023-0001)" in task["stoppedReason"]
+    assert f"scan gate of repository {GATED}: 1 CRITICAL finding (CVE-2023-0001)" in task["stoppedReason"]
+    assert f"`roadstead scan {GATED}@sha256:" in task["stoppedReason"]
 
 
 def test_an_image_without_such_findings_runs_as_soon_as_it_is_scanned(platform, ecs, osv, gate):
@@ -74,6 +83,44 @@ def test_an_image_without_such_findings_runs_as_soon_as_it_is_scanned(platform, 
 def test_a_gate_of_one_repository_is_not_anothers(platform, ecs, osv, gate):
     gate()
     assert started(ecs, platform.push(busybox_image(packages()), OTHER))["lastStatus"] == "RUNNING"
+
+
+def test_a_cluster_has_a_gate_of_its_own_which_an_override_lets_an_image_through(platform, ecs, osv):
+    image = platform.push(busybox_image(packages()), OTHER)
+    assert platform.command("gate", "set", "--cluster", CLUSTER, "--severity", "low").startswith("set: cluster gated ")
+    try:
+        assert f"scan gate of cluster {CLUSTER}: 1 CRITICAL finding" in started(ecs, image)["stoppedReason"]
+        told = platform.command("gate", "override", image, "--reason", "until the fix is out", "--until", "1h")
+        assert "runs whatever gates say until " in told
+        assert "until the fix is out" in platform.command("gate", "show")
+        assert started(ecs, image)["lastStatus"] == "RUNNING"
+    finally:
+        platform.command("gate", "restore", image, check=False)
+        platform.command("gate", "remove", "--cluster", CLUSTER)
+
+
+def test_a_pipeline_fails_by_what_is_found_and_not_by_what_is_suppressed(platform, bad):
+    assert scanned(platform, bad) == 0
+    assert scanned(platform, bad, "--fail-on", "critical") == 1
+    told = platform.command("scan", bad).splitlines()
+    assert told[0].startswith(f"{GATED}@sha256:")
+    assert told[1].split() == ["SEVERITY", "FINDING", "PACKAGE", "INSTALLED", "FIXED", "IN"]
+    assert told[2].split() == ["CRITICAL", "CVE-2023-0001", "libssl3", "3.0.9-1", "3.0.10-1"]
+    told = platform.command("findings", "suppress", "CVE-2023-0001", "--reason", "not called", "--package", "libssl3")
+    try:
+        assert scanned(platform, bad, "--fail-on", "high") == 0
+        assert scanned(platform, bad, "--fail-on", "medium", "--fixable-only") == 1
+        assert "not called" in platform.command("findings", "list")
+        (run,) = json.loads(platform.command("scan", bad, "--format", "sarif"))["runs"]
+        assert run["results"][0]["suppressions"] == [{"kind": "external", "justification": "not called"}]
+    finally:
+        platform.command("findings", "unsuppress", told.split()[1])
+    assert scanned(platform, bad, "--fail-on", "critical") == 1
+
+
+def test_what_can_not_be_scanned_is_another_exit_code(platform, osv):
+    assert scanned(platform, f"{GATED}:no-such-tag") == 2
+    assert scanned(platform, "No Image") == 2
 
 
 def test_a_service_gets_its_tasks_when_the_gate_goes(platform, ecs, bad, gate):

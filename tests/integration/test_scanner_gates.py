@@ -191,6 +191,25 @@ async def test_an_image_is_told_of_with_all_that_was_found(world):
     assert (await world.ask("POST", "/scans", {"repository": "shop", "reference": "none"}))[0] == 404
 
 
+async def test_secrets_of_an_image_are_told_of_and_a_gate_may_count_them(world):
+    key = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n" * 8 + "-----END PRIVATE KEY-----\n"
+    image = packed_image({"/app/server.key": key}, {"/app/.wh.server.key": ""})
+    await world.registry.push_image("shop", image, "1")
+    await until(lambda: world.scanner.done(image.digest), SOON)
+    _, told = await world.ask("POST", "/scans", {"repository": "shop", "reference": "1"})
+    (one,) = told["images"]
+    assert [(each["rule"], each["severity"], each["path"], each["line"]) for each in one["problems"]] == [
+        ("private-key", "CRITICAL", "app/server.key", 1),
+        ("runs-as-root", "MEDIUM", "config.User", 0),
+    ]
+    assert "MIIEvQ" not in str(told)
+    assert world.scanner.done(image.digest)[0].problems == {"CRITICAL": 1, "MEDIUM": 1}
+    await world.set_gate()
+    assert await world.pull() == ""
+    await world.set_gate("cluster/prod", secrets=True)
+    assert "1 secret or misconfiguration of severity CRITICAL or worse" in await world.pull("prod")
+
+
 async def test_what_can_not_be_scanned_is_told_so(world):
     broken = small_image((b"this is no tar at all, but long enough to be taken for one" * 20,))
     await world.registry.push_image("shop", broken, "broken")

@@ -83,8 +83,16 @@ def _judge(gate: ScanGate, image: Image, scan: ImageScan | None) -> Verdict:
         # Advisories that were just imported are being held against it.
         why = f"{image.digest} was scanned without advisories; `roadstead advisories import` brings them"
         return Verdict(why, wait=True)
-    why = _findings(gate, scan)
+    why = "; ".join(filter(None, (_findings(gate, scan), _problems(gate, scan))))
     return Verdict(why, found=bool(why))
+
+
+def _problems(gate: ScanGate, scan: ImageScan) -> str:
+    if not gate.secrets:
+        return ""
+    counted = sum(scan.problems.get(severity, 0) for severity in SEVERITIES[SEVERITIES.index(gate.severity) :])
+    many = "s" if counted != 1 else ""
+    return f"{counted} secret{many} or misconfiguration{many} of severity {gate.severity} or worse" if counted else ""
 
 
 def _findings(gate: ScanGate, scan: ImageScan) -> str:

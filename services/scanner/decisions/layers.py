@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from services.scanner.decisions.bounds import Budget
+from services.scanner.decisions.bounds import Broken, Budget
 from services.scanner.decisions.packages import (
     OS_RELEASE,
     PROGRAM,
@@ -24,9 +24,10 @@ from services.scanner.decisions.packages import (
     normalised,
     os_release,
 )
+from services.scanner.decisions.secrets import FILE_LIMIT, LAYER_MOST, Secret, in_file, is_searched
 from services.scanner.decisions.tar import Entry, LayerRefused, Limits, unpacked, walk
 
-FORMAT = 2
+FORMAT = 3
 """Of a layer's report as it is kept; another number makes it be read anew."""
 
 _WHITEOUT = ".wh."
@@ -40,8 +41,8 @@ Guard = Callable[[], AbstractContextManager[Any]]
 
 def read_layer(chunks: Iterable[bytes], limits: Limits, guard: Guard = contextlib.nullcontext) -> dict[str, Any]:
     """Read a layer as it is stored: {format, files: {path: {kind, packages | release, note}}, whiteouts, opaque,
-    unread}. `unread` are files of packages that are hard links to content which was not kept; the note of a file says
-    why not all of it could be read.
+    unread, secrets: [Secret]}. `unread` are files of packages that are hard links to content which was not kept; the
+    note of a file says why not all of it could be read.
 
     Raises LayerRefused, LayerUnsupported.
     """
@@ -51,7 +52,11 @@ def read_layer(chunks: Iterable[bytes], limits: Limits, guard: Guard = contextli
     unread: list[str] = []
     budget = Budget()
     count = 0
-    for entry in walk(unpacked(chunks, limits.unpacked), _is_wanted, limits, _most):
+    secrets: list[Secret] = []
+    for entry in walk(unpacked(chunks, limits.unpacked), _is_wanted, limits, _most, _is_searched):
+        if entry.data is not None and not entry.program and len(secrets) < LAYER_MOST:
+            with contextlib.suppress(Broken), guard():
+                secrets += in_file(entry.path, entry.data)
         folder, _, base = entry.path.rpartition("/")
         if base == _OPAQUE:
             opaque.append(folder)
@@ -66,7 +71,12 @@ def read_layer(chunks: Iterable[bytes], limits: Limits, guard: Guard = contextli
                 unread.append(entry.path)
         if count > limits.packages:
             raise LayerRefused(f"it lists more than {limits.packages} packages")
-    return {"format": FORMAT, "files": files, "whiteouts": whiteouts, "opaque": opaque, "unread": unread}
+    told = {"format": FORMAT, "files": files, "whiteouts": whiteouts, "opaque": opaque, "unread": unread}
+    return {**told, "secrets": [list(each) for each in secrets[:LAYER_MOST]]}
+
+
+def _is_searched(path: str, size: int) -> bool:
+    return size <= FILE_LIMIT and is_searched(path)
 
 
 def _is_wanted(path: str) -> bool:
@@ -82,6 +92,8 @@ def _told(entry: Entry, files: dict[str, dict[str, Any]], budget: Budget, guard:
     if entry.large:
         note = f"it has {entry.large} bytes, more than are read of such a file"
         return {"kind": kind_of(entry.path), "packages": [], "note": note}
+    if entry.text:
+        return None
     if entry.data is None:
         return files.get(entry.link) if entry.link and kind_of(entry.path) else None
     kind = PROGRAM if entry.program else kind_of(entry.path) or ""
@@ -105,19 +117,24 @@ class Installed(NamedTuple):
 
 class Contents(NamedTuple):
     """What an image has: its packages, and what its os-release says ({} without one). `unread` counts the files of
-    packages that are links to what was not kept, `broken` says of others why they could not be read: (path, why)."""
+    packages that are links to what was not kept, `broken` says of others why they could not be read: (path, why).
+    `secrets` are those of all layers, also of what later ones hide, and what is wrong with its configuration: (*Secret,
+    layer)."""
 
     packages: list[Installed]
     release: dict[str, str]
     unread: int = 0
     broken: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[Any, ...], ...] = ()
 
 
 def merge(layers: Iterable[tuple[str, dict[str, Any]]]) -> Contents:
     """What an image of these layers has: (digest, report of read_layer), the base first."""
     files: dict[str, tuple[str, dict[str, Any], dict[tuple[Any, ...], str]]] = {}
     unread = 0
+    secrets: list[tuple[Any, ...]] = []
     for digest, report in layers:
+        secrets += [(*each, digest) for each in report.get("secrets", ())]
         _hide(files, report)
         unread += len(report["unread"])
         for path, told in report["files"].items():
@@ -135,7 +152,7 @@ def merge(layers: Iterable[tuple[str, dict[str, Any]]]) -> Contents:
     for path in ("usr/lib/os-release", "etc/os-release"):
         if path in files:
             release = files[path][1].get("release") or release
-    return Contents(_without_copies(packages), release, unread, broken)
+    return Contents(_without_copies(packages), release, unread, broken, tuple(secrets))
 
 
 def _without_copies(packages: list[Installed]) -> list[Installed]:

@@ -55,13 +55,15 @@ class Limits(NamedTuple):
 class Entry(NamedTuple):
     """One entry: its path without a leading slash, `..` taken in; whether it is a link to `link`; its content, if it
     is a regular file that was wanted, or a `program` (an ELF file; of a very large one its data segment alone).
-    `large` is the size of a wanted file that has more bytes than are read of such ones."""
+    `large` is the size of a wanted file that has more bytes than are read of such ones. `text`: it was not wanted, but
+    is to be searched."""
 
     path: str
     link: str = ""
     data: bytes | None = None
     program: bool = False
     large: int = 0
+    text: bool = False
 
 
 def unpacked(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
@@ -203,9 +205,11 @@ def walk(
     wanted: Callable[[str], bool],
     limits: Limits,
     most: Callable[[str], int | None] = lambda path: None,
+    searched: Callable[[str, int], bool] = lambda path, size: False,
 ) -> Iterator[Entry]:
     """The entries of a tar, in order, directories and devices too. `most` tells how many bytes a wanted file may have
-    to be read; None: it must be read, and may have what the limits say. Raises LayerRefused."""
+    to be read; None: it must be read, and may have what the limits say. `searched` says which other files, by path and
+    size, are read. Raises LayerRefused."""
     stream = _Stream(pieces)
     extended: dict[str, str] = {}
     count = 0
@@ -221,7 +225,7 @@ def walk(
         count += 1
         if count > limits.entries:
             raise LayerRefused(f"it has more than {limits.entries} entries")
-        yield _entry(stream, block, kind, size, extended, wanted, limits, most)
+        yield _entry(stream, block, kind, size, extended, wanted, limits, most, searched)
         extended = {}
 
 
@@ -294,6 +298,7 @@ def _entry(
     wanted: Callable[[str], bool],
     limits: Limits,
     most: Callable[[str], int | None],
+    searched: Callable[[str, int], bool],
 ) -> Entry:
     short = _name(block)
     named = extended.get("path") or short
@@ -323,6 +328,8 @@ def _entry(
             large = size
         elif size >= _ELF_LEAST and stream.begins(_ELF) and "sparse" not in extended:
             return Entry(path, data=_program(stream, size, limits.file), program=True)
+        elif size and "sparse" not in extended and searched(path, size):
+            return Entry(path, data=_content(stream, size), text=True)
     _skipped(stream, -(-size // BLOCK) * BLOCK)
     return Entry(path, large=large)
 

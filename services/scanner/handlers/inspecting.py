@@ -10,8 +10,9 @@ import msgspec
 
 from contracts.kinds import Key
 from contracts.records.registry import IMAGE, Image, is_container_image
-from contracts.records.scanner import IMAGE_SCAN, ImageScan
+from contracts.records.scanner import IMAGE_SCAN, SEVERITIES, ImageScan
 from contracts.rpc.scanner import Finding, ScanStarted, StartScan
+from services.scanner.adapters.files import Files
 from services.scanner.handlers.suppressing import Suppressing
 from services.scanner.ports import ImageGone, ScanFailed
 from services.shared.bus import Bus
@@ -20,6 +21,19 @@ from services.shared.state import Change, Store, fetch
 
 DEPTH = 4
 """How far indexes of indexes are followed."""
+
+
+class Problem(msgspec.Struct, kw_only=True, frozen=True):
+    """A secret in an image, or what is wrong with its configuration. `path` is a file's, with its `line` (from 1) and
+    the `layer` it came in, or a place in the image's configuration. `shown` is how a secret begins, not more."""
+
+    rule: str
+    title: str
+    severity: str
+    path: str
+    line: int
+    shown: str
+    layer: str
 
 
 class Inspected(msgspec.Struct, kw_only=True, frozen=True):
@@ -32,12 +46,22 @@ class Inspected(msgspec.Struct, kw_only=True, frozen=True):
     packages: int = 0
     advisories_at: float = 0.0
     findings: list[Finding] = []
+    problems: list[Problem] = []
 
 
 class Inspection(msgspec.Struct, kw_only=True, frozen=True):
     """An image, or all of an index."""
 
     images: list[Inspected]
+
+
+class _Bill(msgspec.Struct):
+    """What of a bill of materials is told here."""
+
+    secrets: list[tuple[str, str, str, str, int, str, str]] = []
+
+
+_bill = msgspec.json.Decoder(_Bill)
 
 
 class Inspecting:
@@ -47,12 +71,13 @@ class Inspecting:
         self,
         bus: Bus,
         store: Store,
+        files: Files,
         suppressing: Suppressing,
         start: Callable[[StartScan], Awaitable[ScanStarted]],
         settled: Callable[[ImageScan], bool],
     ) -> None:
         self._bus = bus
-        self._store = store
+        self._files = files
         self._scans = store.table(IMAGE_SCAN)
         self._suppressing = suppressing
         self._start = start
@@ -95,6 +120,7 @@ class Inspecting:
             if not scan.advisories:
                 raise ScanFailed("it was scanned without advisories: `roadstead advisories import` brings them")
             findings = await self._suppressing.findings(scan)
+            problems = await asyncio.to_thread(self._problems, scan.contents)
         except (ScanFailed, AwsError) as error:
             why = error.message if isinstance(error, AwsError) else str(error)
             return Inspected(repository=image.repository, digest=image.digest, error=why)
@@ -105,7 +131,16 @@ class Inspecting:
             packages=scan.packages,
             advisories_at=scan.advisories_at,
             findings=findings,
+            problems=problems,
         )
+
+    def _problems(self, contents: str) -> list[Problem]:
+        data = self._files.bill(contents)
+        if data is None:
+            raise ScanFailed("what is known of it is lost: scan it again")
+        told = [dict(zip(Problem.__struct_fields__, each, strict=True)) for each in _bill.decode(data).secrets]
+        found = [Problem(**each) for each in told]
+        return sorted(found, key=lambda each: (-SEVERITIES.index(each.severity), each.rule, each.path, each.line))
 
     async def _scanned(self, key: Key, wait_s: float) -> ImageScan | None:
         """The scan, once it is over and held against the advisories of now, or it was waited long enough."""

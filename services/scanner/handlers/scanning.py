@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -15,6 +16,7 @@ from contracts.records.scanner import IMAGE_SCAN, ImageScan
 from contracts.rpc.scanner import AdvisoryDetail
 from services.scanner.adapters.files import Files
 from services.scanner.adapters.workers import Workers
+from services.scanner.decisions.configuration import LIMIT as CONFIGURATION_LIMIT
 from services.scanner.decisions.layers import FORMAT
 from services.scanner.decisions.scans import completed, documented
 from services.scanner.decisions.tar import Limits
@@ -54,6 +56,7 @@ class _MatchAnswer(msgspec.Struct):
     fixable: dict[str, int]
     named: dict[str, list[str]]
     exploited: int
+    problems: dict[str, int]
     report: msgspec.Raw
     bill: msgspec.Raw
 
@@ -119,7 +122,8 @@ class Scans:
             raise ImageUnsupported(f"layer {elsewhere[0]} lies elsewhere, not in this registry")
         digests = list(dict.fromkeys(layer.digest for layer in image.layers))
         reports = await self._reports(image, digests)
-        feed = _joined([(layer.digest, reports[layer.digest]) for layer in image.layers])
+        configuration = await self._configuration(image)
+        feed = _joined(configuration, [(layer.digest, reports[layer.digest]) for layer in image.layers])
         index = self._advisories.current
         with telemetry.span("scanner.match", layers=len(image.layers), advisories=index.version):
             try:
@@ -140,6 +144,7 @@ class Scans:
             fixable=answer.fixable,
             named=answer.named,
             exploited=answer.exploited,
+            problems=answer.problems,
             packages=answer.packages,
             advisories=answer.advisories,
             advisories_at=seconds(answer.newest),
@@ -173,6 +178,17 @@ class Scans:
         except (WorkerFailed, TimeoutError) as error:
             raise ScanFailed(f"the advisories could not be read: {error or 'it took too long'}") from error
         return _details.decode(text)
+
+    async def _configuration(self, image: Image) -> bytes:
+        """The image's configuration, as it is stored. Raises ImageGone, NotNow, ScanFailed."""
+        told = image.config
+        if told is None or told.external or told.size > CONFIGURATION_LIMIT:
+            raise ImageUnsupported(f"its configuration is not here, or has more than {CONFIGURATION_LIMIT >> 20} MiB")
+        parts = []
+        source = await self._open_layers(image)
+        async for part in source.read(told.digest):
+            parts.append(part)
+        return b"".join(parts)
 
     async def _reports(self, image: Image, digests: list[str]) -> dict[str, bytes]:
         """The reports of these layers, read or kept. When one fails, the others are not waited for."""
@@ -277,10 +293,9 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _joined(reports: list[tuple[str, bytes]]) -> AsyncIterator[bytes]:
-    """[[digest, report], …] without reading what is in them."""
-    before = b"["
+async def _joined(configuration: bytes, reports: list[tuple[str, bytes]]) -> AsyncIterator[bytes]:
+    """[configuration, [digest, report], …] without reading what is in them; the configuration in Base64."""
+    yield b'["%s"' % b64encode(configuration)
     for digest, report in reports:
-        yield b'%s["%s",%s]' % (before, digest.encode(), report)
-        before = b","
-    yield b"[]" if before == b"[" else b"]"
+        yield b',["%s",%s]' % (digest.encode(), report)
+    yield b"]"

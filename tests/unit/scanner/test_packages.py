@@ -191,3 +191,18 @@ def test_the_later_of_two_entries_of_one_path_holds():
 def test_a_layer_of_too_many_packages_is_refused():
     with pytest.raises(LayerRefused, match="more than 1 packages"):
         read_layer([tar_layer(packages())], Limits(packages=1))
+
+
+def test_secrets_of_all_layers_are_told_of_also_of_those_that_a_later_one_hides():
+    body = b"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n" * 8
+    key = b"-----BEGIN PRIVATE KEY-----\n" + body + b"-----END PRIVATE KEY-----\n"
+    base, top = layer({"/etc/ssl/private/a.key": key}), layer({"/etc/ssl/private/.wh.a.key": ""})
+    found = merge([("base", base), ("top", top)]).secrets
+    assert [(each[0], each[3], each[-1]) for each in found] == [("private-key", "etc/ssl/private/a.key", "base")]
+
+
+def test_links_that_lead_out_of_the_image_are_followed_nowhere():
+    found = layer(
+        {"/var/lib/dpkg/status": Symlink("../../../../../../etc/passwd"), "/etc/os-release": Symlink("/proc/1/x")}
+    )
+    assert (found["files"], found["secrets"]) == ({}, [])
