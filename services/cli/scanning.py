@@ -264,7 +264,7 @@ def _suppression(each: dict[str, Any]) -> str:
 
 def scan(layout: Layout, arguments: argparse.Namespace) -> int:
     """Tell what was found in an image. Exit code 0: nothing at or over --fail-on; 1: something; 2: not scanned."""
-    if Path(arguments.image).exists():
+    if _is_file(arguments.image):
         return _scan_file(layout, arguments)
     try:
         where = _place(layout, arguments)
@@ -281,6 +281,12 @@ def scan(layout: Layout, arguments: argparse.Namespace) -> int:
         _refused(answer)
         return 2
     return _report(answer["images"], arguments)
+
+
+def _is_file(image: str) -> bool:
+    """Whether an image lies in a file: something else in this directory may be called as a repository is."""
+    told = image.startswith((".", "/")) or image.endswith(".tar")
+    return (told and Path(image).exists()) or Path(image, "index.json").is_file()
 
 
 def _scan_file(layout: Layout, arguments: argparse.Namespace) -> int:

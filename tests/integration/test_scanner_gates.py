@@ -10,6 +10,7 @@ import pytest
 from contracts.records.scanner import SUPPRESSION
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
 from services.shared.bus import CommandRefused
+from tests.builders.images import OCI_INDEX, index
 from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
 from tests.builders.scanner import advisories, packages, packed_image, scanner_at
 from tests.builders.waiting import until
@@ -215,3 +216,17 @@ async def test_what_can_not_be_scanned_is_told_so(world):
     await world.registry.push_image("shop", broken, "broken")
     _, told = await world.ask("POST", "/scans", {"repository": "shop", "reference": "broken"})
     assert "no tar" in told["images"][0]["error"]
+
+
+async def test_an_index_passes_when_all_that_counts_in_its_images_is_suppressed(world):
+    await world.set_gate()
+    rest = packed_image({"/etc/motd": "hello"})
+    await world.registry.push_image("shop", rest, "2")
+    manifests = index({"amd64": world.image, "arm64": rest})
+    answer = await world.registry.ask("PUT", "shop/manifests/1", manifests, Content_Type=OCI_INDEX)
+    assert answer.status == 201
+    assert CVE in await world.pull()
+    await world.ask("PUT", "/suppressions", {"advisory": CVE, "reason": "we don't call it"})
+    assert await world.pull() == ""
+    _, told = await world.ask("POST", "/scans", {"repository": "shop", "reference": "1"})
+    assert {each["digest"] for each in told["images"]} == {world.image.digest, rest.digest}

@@ -80,8 +80,6 @@ class Gates:
         try:
             with telemetry.span("registry.gate", repository=repository.name, image=digest) as span:
                 verdict = await self._settled(repository, digest, where, heard)
-                if verdict.found:
-                    verdict = await self._counted(repository, digest, where)
                 span.set_attribute("verdict", verdict.why or "passes")
         finally:
             self._waiting.discard(heard)
@@ -102,6 +100,8 @@ class Gates:
                 while True:
                     heard.clear()
                     verdict = self._judge(repository, digest, where)
+                    if verdict.found:
+                        verdict = await self._counted(repository, digest, where)
                     if not verdict.wait:
                         break
                     await heard.wait()
