@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.cli.ask import ASK_S, Command, ask_door
 from services.cli.findings import counts, failing, sarif, table
 from services.cli.layout import Layout
@@ -124,7 +125,7 @@ def _region(layout: Layout, arguments: argparse.Namespace) -> str:
 
 def _scope(arguments: argparse.Namespace) -> str:
     if arguments.app_runner:
-        return "cluster/apprunner"
+        return f"cluster/{WORKLOADS_CLUSTER}"
     if arguments.cluster:
         return f"cluster/{arguments.cluster}"
     return f"repository/{arguments.repository}" if arguments.repository else "*"
@@ -158,7 +159,7 @@ def _show(told: dict[str, Any]) -> int:
 def _told(gate: dict[str, Any]) -> str:
     kind, _, name = gate["scope"].partition("/")
     of = {"*": "every repository", "repository": f"repository {name}"}.get(kind, f"cluster {name}")
-    if gate["scope"] == "cluster/apprunner":
+    if gate["scope"] == f"cluster/{WORKLOADS_CLUSTER}":
         of = "App Runner"
     what = "findings with a fix" if gate["fixable_only"] else "findings"
     what += " or secrets" if gate["secrets"] else ""

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.records.scanner import SUPPRESSION
 from contracts.rpc.registry import ISSUE_PULL_TOKEN, IssuePullToken
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 from services.shared.bus import CommandRefused
 from tests.builders.images import OCI_INDEX, index
 from tests.builders.registry import ACCOUNT, REGION, registry_at, small_image
@@ -80,6 +81,8 @@ async def test_the_gate_of_a_cluster_holds_for_its_tasks_alone(world):
     assert "refused by the scan gate of cluster prod: 1 CRITICAL finding (CVE-2023-0001); 1 MEDIUM" in (
         await world.pull("prod")
     )
+    await world.set_gate("cluster/apprunner")
+    assert "gate of App Runner: 1 CRITICAL finding" in await world.pull(WORKLOADS_CLUSTER)
     await world.set_gate("repository/shop")
     assert "gate of repository shop: 1 CRITICAL finding (CVE-2023-0001); `roadstead scan" in await world.pull("dev")
     assert (await world.ask("PUT", "/gates", {"scope": "cluster/a b"}))[0] == 400

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from contracts.records.registry import Image, is_container_image
 from contracts.records.scanner import EVERYWHERE, SEVERITIES, GateOverride, ImageScan, ScanGate
+from contracts.rpc.scheduler import WORKLOADS_CLUSTER
 
 DEPTH = 4
 """How far indexes of indexes are followed; beyond, an image is not let through."""
@@ -48,8 +49,12 @@ def judge_all(gates: list[ScanGate], scans: list[tuple[Image, ImageScan | None]]
     if not refused:
         return Verdict()
     gate, verdict = next((each for each in refused if not each[1].wait), refused[0])
-    of = "of every repository" if gate.scope == EVERYWHERE else "of " + gate.scope.replace("/", " ", 1)
-    return verdict._replace(why=f"refused by the scan gate {of}: {verdict.why}")
+    return verdict._replace(why=f"refused by the scan gate of {_of(gate.scope)}: {verdict.why}")
+
+
+def _of(scope: str) -> str:
+    known = {EVERYWHERE: "every repository", f"cluster/{WORKLOADS_CLUSTER}": "App Runner"}
+    return known.get(scope, scope.replace("/", " ", 1))
 
 
 def judge(gate: ScanGate, scans: list[tuple[Image, ImageScan | None]]) -> Verdict:

@@ -22,7 +22,7 @@ class BadSuppression(BadGate):
     """What was asked for is no suppression; the message names the member."""
 
 
-class Wire(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SuppressionWire(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A suppression as a person sets it."""
 
     advisory: str
@@ -36,7 +36,7 @@ class Wire(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     by: str = ""
 
 
-class Where(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SuppressionKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Which suppression."""
 
     id: str
@@ -44,8 +44,8 @@ class Where(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     region: str = "us-east-1"
 
 
-_wire = msgspec.json.Decoder(Wire)
-_where = msgspec.json.Decoder(Where)
+_wire = msgspec.json.Decoder(SuppressionWire)
+_where = msgspec.json.Decoder(SuppressionKey)
 
 
 def read(body: bytes, now: float) -> Suppression:

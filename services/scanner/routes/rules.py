@@ -186,11 +186,11 @@ ROUTES = (
     Route("GET", "/suppressions", "list_suppressions", SuppressionList, "Findings that don't count, and why."),
     Route(
         "PUT", "/suppressions", "suppress", Suppression, "Let a finding not count, with a reason.",
-        errors=_WRONG, problem=Refused, body=suppressions.Wire, locked=True,
+        errors=_WRONG, problem=Refused, body=suppressions.SuppressionWire, locked=True,
     ),
     Route(
         "DELETE", "/suppressions", "unsuppress", Suppression, "Let it count again.",
-        errors={404: "there is none", **_WRONG}, problem=Refused, body=suppressions.Where, locked=True,
+        errors={404: "there is none", **_WRONG}, problem=Refused, body=suppressions.SuppressionKey, locked=True,
     ),
     Route(
         "POST", "/suppressions/openvex", "import_vex", Imported, "Take in an OpenVEX document.",
