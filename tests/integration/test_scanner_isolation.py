@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from services.scanner.adapters.workers import Workers, _environment
 from services.scanner.handlers.isolation import Confinement, Isolation
@@ -109,3 +110,31 @@ async def test_a_user_without_rights_gets_the_same_isolation():
     told, complaint = await process.communicate()
     assert told.strip() == b"[]"
     assert b"PermissionError" in complaint
+
+
+async def test_where_sockets_can_not_be_forbidden_there_is_a_network_without_anything(world):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-c",
+        "import socket, sys\nfrom services.scanner.adapters import confinement\n"
+        "confinement._no_sockets = lambda libc: False\nprint(confinement.confine(), flush=True)\n"
+        "socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=5)", str(world[0]),
+        env=_environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, complaint = await process.communicate()
+    assert told.strip() == b"[]"
+    assert b"Network is unreachable" in complaint
+
+
+class Unconfined(Workers):
+    """Workers of a machine that can't keep them from anything."""
+
+    async def run(self, mode, *arguments, **more):
+        return b'{"missing": ["the network (Operation not permitted)"]}'
+
+
+async def test_what_can_not_be_given_up_is_said_in_the_log_and_at_the_door():
+    isolation = Isolation(Unconfined(1))
+    with structlog.testing.capture_logs() as logs:
+        await isolation.look()
+    assert isolation.told == Confinement(known=True, missing=["the network (Operation not permitted)"])
+    assert [(each["event"], each["keep"]) for each in logs] == [("workers.not_confined", isolation.told.missing)]
