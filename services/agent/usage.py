@@ -60,7 +60,7 @@ class UsageReporter:
 
     async def sample(self) -> UsageBatch | None:
         """Read, and say what was used since the last time; None when nothing runs. Raises StateUnavailable."""
-        runners = [(runner, runner.running()) for runner in self._tasks()]
+        runners = [(runner, started) for runner in self._tasks() if (started := runner.running())]
         now = await self._runtime.usage([identifier for _, started in runners for identifier in started])
         at = self._clock()
         period = max(at - self._since, 0.001)

@@ -5,7 +5,11 @@ from hypothesis import strategies as st
 
 from contracts.records.scheduler import Task
 from services.agent.decisions.usage import task_usage
+from services.agent.tasks import TaskRunner
+from services.agent.usage import UsageReporter
 from services.agent.values import Stats
+from services.shared.state import Entry
+from tests.fakes.runtime import FakeRuntime
 
 TASK = Task(
     account="1", region="r", cluster="c", node="n", id="t", task_definition="f:1", desired_status="RUNNING",
@@ -50,3 +54,9 @@ def test_the_machines_network_is_not_the_tasks():
 def test_counters_that_began_anew_are_never_negative(cpu, later, rx, after):
     found = used({"a": reading(cpu, 0, rx)}, {"a": reading(later, 0, after)}, {"a": 3.0})
     assert min(found) >= 0
+
+
+async def test_a_task_that_was_only_just_placed_has_used_nothing():
+    placed = TaskRunner(None, Entry(TASK, 1, ""), "credentials", None, None)
+    reporter = UsageReporter(None, FakeRuntime(), "n", 10.0, lambda: 100.0, lambda: [placed])
+    assert await reporter.sample() is None
