@@ -33,6 +33,7 @@ from services.registry.controllers import (
 )
 from services.registry.decisions.names import RepositoryId
 from services.registry.handlers.access import Access
+from services.registry.handlers.arrivals import Arrivals
 from services.registry.handlers.backfills import Backfills
 from services.registry.handlers.cache import ManifestCache
 from services.registry.handlers.ecr_upstream import EcrUpstream
@@ -140,6 +141,7 @@ class RegistryApp(App):
             replicas=Replicas(repositories, policies, by_template),
             grants=Grants(self._store, host.clock),
             pushes=Pushes(repositories, prefixed, policies, by_template),
+            arrivals=Arrivals(),
         )
         self._open_doors(policies, prefixed)
         await self._serve(access, pull_through)

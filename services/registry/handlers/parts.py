@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from services.registry.handlers.access import Access
+from services.registry.handlers.arrivals import Arrivals
 from services.registry.handlers.images import Images
 from services.registry.handlers.peers import Grants
 from services.registry.handlers.pull_through import PullThrough
@@ -29,3 +30,4 @@ class RegistryParts(NamedTuple):
     replicas: Replicas
     grants: Grants
     pushes: Pushes
+    arrivals: Arrivals

@@ -16,6 +16,9 @@ from services.registry.routes.errors import OciError, shown_range
 from services.registry.routes.visit import Visit, checked_digest
 from services.shared.errors import AccessDenied
 
+BREAKING_S = 5.0
+"""How long an installation that resumes is kept waiting for the end of its earlier connection."""
+
 
 async def begin(visit: Visit) -> web.StreamResponse:
     """POST: mount a blob, take one whole, or begin an upload."""
@@ -74,6 +77,7 @@ async def cancel(visit: Visit) -> web.StreamResponse:
 async def _of_peer(visit: Visit, digest: str) -> Upload:
     """The upload of this blob that another installation began before, or a new one."""
     upload_id = upload_of(visit.token.peer, visit.repository, digest)
+    await visit.parts.arrivals.ended(upload_id, BREAKING_S)
     try:
         return await visit.parts.blobs.upload(visit.repository, upload_id)
     except UploadUnknown:
@@ -120,7 +124,8 @@ def _start(visit: Visit) -> int | None:
 
 async def _receive(visit: Visit, upload: Upload, start: int | None) -> None:
     try:
-        await upload.append(_chunks(visit.request), start)
+        with visit.parts.arrivals.of(upload.id):
+            await upload.append(_chunks(visit.request), start)
     except (ClientPayloadError, ConnectionError) as error:
         raise OciError("SIZE_INVALID", "the content broke off; the upload can be gone on with") from error
 
