@@ -185,6 +185,11 @@ class BlobStore(Protocol):
         asked for since `before`; how many."""
         ...
 
+    async def drop_strays(self, repositories: Iterable[RepositoryId], before: float) -> int:
+        """Take out what lies in other repositories than these and was not pushed or asked for since `before`: what came
+        while its repository was deleted, or a deletion left that broke off; how many."""
+        ...
+
     async def sweep(self, before: float) -> int:
         """Free the content that no repository has, unless it was touched since `before`; how many bytes."""
         ...

@@ -133,6 +133,16 @@ class Store:
         self._view.changed(table.apply(key, None, sequence))
         _tell(kind, key, headers)
 
+    async def remove(self, kind: Kind[R], key: Key, event: str, *, cause: str | None = None) -> None:
+        """Delete an entity whatever it has become: again from a fresh read when someone else was quicker. No error when
+        there is none. Raises Conflict, StateUnavailable."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await self.delete(kind, key, event, cause=cause)
+            except Conflict:
+                await self.refresh(kind, key)
+        raise Conflict(kind.subject(key))
+
     async def update(
         self,
         kind: Kind[R],

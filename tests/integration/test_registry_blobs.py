@@ -285,6 +285,14 @@ async def test_a_repository_is_removed_with_all_it_has(blobs):
         await upload.append(chunks(b"x"))
 
 
+async def test_what_lies_in_no_repository_goes_after_the_grace(blobs):
+    digest = await push(blobs, SHOP, b"data")
+    await blobs.mount(SHOP, BANK, digest)
+    assert (await blobs.drop_strays([BANK], LATER - 7200), await blobs.find(SHOP, digest)) == (0, 4)
+    assert await blobs.drop_strays([BANK], LATER) == 1
+    assert (await blobs.find(SHOP, digest), await blobs.find(BANK, digest)) == (None, 4)
+
+
 async def test_names_as_long_as_may_be_do_not_meet(blobs):
     long = [RepositoryId("000000000000", "us-east-1", "x" * 255 + end) for end in ("a", "b")]
     digest = await push(blobs, long[0], b"data")

@@ -56,6 +56,18 @@ async def test_an_update_starts_again_from_what_the_other_wrote(nats_platform):
     assert [sorted(text) for text in written] == [list("abcd")] * 4
 
 
+async def test_a_removal_takes_what_the_other_wrote_too(nats_platform):
+    first = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    second = await Store.open(await nats_platform.bus("scheduler"), KINDS)
+    await first.put(CLUSTER, cluster("main"), "cluster.created.v1", expect=0)
+    await until(lambda: second.table(CLUSTER).get(*KEY))
+    await second.close()  # it does not hear of what comes
+    await first.put(CLUSTER, cluster("main", "OTHER"), "cluster.changed.v1")
+    await second.remove(CLUSTER, KEY, "cluster.removed.v1")
+    await until(lambda: not first.table(CLUSTER).get(*KEY))
+    await second.remove(CLUSTER, KEY, "cluster.removed.v1")
+
+
 async def test_a_deleted_entity_can_be_made_again(nats_platform):
     store = await Store.open(await nats_platform.bus("scheduler"), KINDS)
     reader = await Store.open(await nats_platform.bus("scheduler"), KINDS)

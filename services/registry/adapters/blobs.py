@@ -173,6 +173,15 @@ class FileBlobStore(SpoolingStore):
                 sync_directory(directory / shelf)
         return dropped
 
+    async def drop_strays(self, repositories: Iterable[RepositoryId], before: float) -> int:
+        """See ports.BlobStore."""
+        known = {self._layout.repository(repository) for repository in repositories}
+        return await self._run(self._drop_strays, known, before)
+
+    def _drop_strays(self, known: set[Path], before: float) -> int:
+        found = (path for path in self._layout.repositories.glob("*/*/*") if path not in known)
+        return sum(self._drop_unnamed(path, set(), before) for path in found)
+
     async def sweep(self, before: float) -> int:
         """See ports.BlobStore."""
         return await self._run(self._sweep, before)

@@ -292,6 +292,10 @@ class SealedBlobs:
         kept = [name for digest in named for name in (digest, sealed_name(key_id, digest))]
         return await self._below.drop_unnamed(repository, kept, before)
 
+    async def drop_strays(self, repositories: Iterable[RepositoryId], before: float) -> int:
+        """See ports.BlobStore."""
+        return await self._below.drop_strays(repositories, before)
+
     async def sweep(self, before: float) -> int:
         """See ports.BlobStore."""
         return await self._below.sweep(before)

@@ -147,7 +147,7 @@ class SpooledUpload:
         await self._take_over(gone_too=True)
         self._gone = True
         self._forget(self)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(UploadUnknown):
             await self._run(os.unlink, self._path)
 
     async def _take_over(self, gone_too: bool = False) -> object:
@@ -155,7 +155,7 @@ class SpooledUpload:
         if self._gone and not gone_too:
             raise UploadUnknown(self.id)
         me = self._writer = object()
-        with contextlib.suppress(StorageFull, OSError):
+        with contextlib.suppress(StorageFull, UploadUnknown, OSError):
             await self._settled()
         return me
 
@@ -180,10 +180,17 @@ class SpooledUpload:
         if parts:
             self._check(me)
             loop = asyncio.get_running_loop()
-            self._writing = loop.run_in_executor(self._executor, self._append, parts)
+            self._writing = loop.run_in_executor(self._executor, self._with_file, self._append, parts)
 
     async def _run(self, function: Callable[..., None], *args: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._with_file, function, *args)
+
+    def _with_file(self, function: Callable[..., None], *args: object) -> None:
+        """Its repository may be deleted at any moment, and its file with it."""
+        try:
+            function(*args)
+        except FileNotFoundError:
+            raise UploadUnknown(self.id) from None
 
     def _append(self, parts: list[Bytes]) -> None:
         if self._hashed:

@@ -52,9 +52,9 @@ class Cleaner:
         """
         uploads = await self._blobs.drop_old_uploads(now - self._settings.upload_life_s)
         before = now - self._settings.sweep_grace_s
-        unnamed = 0
-        for record in self._table.records():
-            repository = RepositoryId(record.account, record.region, record.name)
+        repositories = [RepositoryId(r.account, r.region, r.name) for r in self._table.records()]
+        unnamed = await self._blobs.drop_strays(repositories, before)
+        for repository in repositories:
             async with self._repositories.lock(repository):
                 unnamed += await self._blobs.drop_unnamed(repository, self._images.named(repository), before)
         freed = await self._blobs.sweep(before)

@@ -270,7 +270,7 @@ class Images:
             if last_takes_image and self.tags_of(repository, digest) == [tag]:
                 await self._delete(repository, digest)
             else:
-                await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
+                await self._store.remove(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
             return digest
 
     async def delete(self, repository: RepositoryId, digest: str) -> list[str] | None:
@@ -289,7 +289,7 @@ class Images:
             if image is None or not image.replica or (tag and self.tagged(repository, tag) != digest):
                 return False
             if tag:
-                await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
+                await self._store.remove(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1")
             else:
                 await self._delete(repository, digest)
             return True
@@ -337,10 +337,10 @@ class Images:
             raise ImageReferenced(by)
         tags = self.tags_of(repository, digest)
         for tag in tags:
-            await self._store.delete(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1", cause=cause)
+            await self._store.remove(IMAGE_TAG, (*_key(repository), tag), "tag.deleted.v1", cause=cause)
         attached = [each.digest for each in self.referrers(repository, digest) if each.attached]
         for gone in (*attached, digest):
-            await self._store.delete(IMAGE, (*_key(repository), gone), "image.deleted.v1", cause=cause)
+            await self._store.remove(IMAGE, (*_key(repository), gone), "image.deleted.v1", cause=cause)
             with contextlib.suppress(StorageAway):  # nobody reaches it any more, and the cleaner takes it
                 await self._blobs.remove(repository, gone, "manifests")
         return tags

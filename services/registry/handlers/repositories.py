@@ -110,7 +110,7 @@ class Repositories:
             key = (repository.account, repository.region, repository.name)
             if not force and next(self._store.table(IMAGE).entries(*key), None) is not None:
                 raise errors.repository_not_empty(repository)
-            await self._store.delete(REPOSITORY, key, "repository.deleted.v1")
+            await self._store.remove(REPOSITORY, key, "repository.deleted.v1")
             with contextlib.suppress(StateUnavailable):
                 await self._clear(repository)
             if record.key is not None:
@@ -146,9 +146,9 @@ class Repositories:
         await self._blobs.remove_repository(repository)  # first: what is left is found by its images
         key = (repository.account, repository.region, repository.name)
         for tag in self._store.table(IMAGE_TAG).records(*key):
-            await self._store.delete(IMAGE_TAG, (*key, tag.tag), "tag.deleted.v1")
+            await self._store.remove(IMAGE_TAG, (*key, tag.tag), "tag.deleted.v1")
         for image in self._store.table(IMAGE).records(*key):
-            await self._store.delete(IMAGE, (*key, image.digest), "image.deleted.v1")
+            await self._store.remove(IMAGE, (*key, image.digest), "image.deleted.v1")
 
     async def clear_orphans(self) -> None:
         """Clear away what a deletion that broke off left: images without a repository, tags without an image."""
@@ -160,4 +160,4 @@ class Repositories:
         for tag in tags.records():
             key = (tag.account, tag.region, tag.repository)
             if images.get(*key, tag.digest) is None:
-                await self._store.delete(IMAGE_TAG, (*key, tag.tag), "tag.deleted.v1")
+                await self._store.remove(IMAGE_TAG, (*key, tag.tag), "tag.deleted.v1")

@@ -309,12 +309,22 @@ class S3BlobStore(SpoolingStore):
     async def drop_unnamed(self, repository: RepositoryId, named: Iterable[str], before: float) -> int:
         """See ports.BlobStore."""
         keep = {hex_of(digest) for digest in named}
+        return await self._take_links(
+            self._keys.repository(repository), before, lambda key: key.rpartition("/")[2] in keep
+        )
+
+    async def drop_strays(self, repositories: Iterable[RepositoryId], before: float) -> int:
+        """See ports.BlobStore."""
+        known = {self._keys.repository(repository) for repository in repositories}
+        return await self._take_links(self._keys.all_links, before, lambda key: f"{key.rsplit('/', 2)[0]}/" in known)
+
+    async def _take_links(self, prefix: str, before: float, stays: Callable[[str], bool]) -> int:
         dropped = 0
         with told():
-            async for entry in self._bucket.list(self._keys.repository(repository)):
-                found = entry.key.rpartition("/")[2]
-                if found in keep or not older(entry.modified, before):
+            async for entry in self._bucket.list(prefix):
+                if stays(entry.key) or not older(entry.modified, before):
                     continue
+                found = entry.key.rpartition("/")[2]
                 async with self._lock(f"sha256:{found}"):
                     dropped += await self._take_link(entry.key, found, before)
         return dropped
