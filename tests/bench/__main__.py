@@ -20,7 +20,7 @@ BENCHMARKS = {
     "scale": "200 services of 5 tasks on simulated nodes: what they cost while nothing happens",
     "fleet": "thousands of simulated nodes: services filled, a zone lost",
     "metrics": "CloudWatch: values in and out, and the usage of a thousand tasks",
-    "registry": "layers and manifests, in and out",
+    "registry": "images, layers and manifests in and out, memory and many tags, against docker-registry",
     "gateway": "requests through App Runner's HAProxy against a bare one; a push to its first request",
     "scaling": "a load step to the new desired count",
 }
