@@ -138,3 +138,65 @@ async def test_end_13_an_upload_tells_how_far_it_is(registry):
     status = await registry.ask("GET", path)
     assert (status.status, status.headers["Range"]) == (204, "0-4")
     assert status.headers["Location"]
+
+
+async def test_end_2_a_blob_comes_in_any_range_that_is_one(registry):
+    digest = await registry.push_blob("shop", b"0123456789")
+    told = {"bytes=7-": b"789", "bytes=-3": b"789", "bytes=0-0": b"0", "bytes=4-99": b"456789"}
+    for asked, part in told.items():
+        answer = await registry.ask("GET", f"shop/blobs/{digest}", Range=asked)
+        assert (answer.status, answer.body, answer.headers["Content-Length"]) == (206, part, str(len(part))), asked
+    whole = await registry.ask("GET", f"shop/blobs/{digest}", Range="bytes=9-2")
+    assert (whole.status, whole.body) in ((200, b"0123456789"), (416, whole.body))
+
+
+async def test_end_6_a_last_chunk_out_of_order_is_416_and_the_upload_goes_on(registry):
+    path = await begun(registry)
+    await registry.ask("PATCH", path, b"first", Content_Range="0-4")
+    put = f"{path}?digest={digest_of(b'firstlast')}"
+    assert (await registry.ask("PUT", put, b"last", Content_Range="9-12")).status == 416
+    assert (await registry.ask("PUT", put, b"last", Content_Range="5-8")).status == 201
+
+
+async def test_end_7_a_manifest_of_four_mebibytes_and_one_of_nothing_are_manifests(registry):
+    empty = descriptor(b"{}", EMPTY)
+    await registry.push_blob("shop", b"{}")
+    none = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x.a", "config": empty, "layers": []}
+    data = json.dumps(none).encode()
+    large = data + b" " * (4 * 1024 * 1024 - len(data))
+    for tag, manifest in (("none", data), ("large", large)):
+        put = await registry.ask("PUT", f"shop/manifests/{tag}", manifest, Content_Type=MANIFEST)
+        assert (put.status, put.headers["Docker-Content-Digest"]) == (201, digest_of(manifest))
+        assert (await registry.ask("GET", f"shop/manifests/{tag}")).body == manifest
+
+
+async def test_end_9_10_12_in_a_repository_that_is_not_there_all_is_404(registry):
+    digest = digest_of(b"x")
+    for method, path in (
+        ("DELETE", "absent/manifests/1"),
+        ("DELETE", f"absent/blobs/{digest}"),
+        ("GET", f"absent/referrers/{digest}"),
+        ("GET", "absent/tags/list"),
+        ("GET", f"absent/blobs/{digest}"),
+    ):
+        assert (await registry.ask(method, path)).said == (404, "NAME_UNKNOWN"), (method, path)
+
+
+async def test_end_11_a_mounted_blob_is_where_the_answer_says(registry):
+    digest = await registry.push_blob("shop", b"here")
+    await registry.aws("CreateRepository", repositoryName="other")
+    for _ in range(2):
+        answer = await registry.ask("POST", f"other/blobs/uploads/?mount={digest}&from=shop")
+        assert (answer.status, answer.headers["Docker-Content-Digest"]) == (201, digest)
+        assert (await registry.ask("GET", answer.headers["Location"].removeprefix("/v2/"))).body == b"here"
+
+
+async def test_end_12_an_index_without_a_type_is_told_without_one(registry):
+    image = small_image()
+    await registry.push_image("shop", image, "1")
+    subject = descriptor(image.manifest, image.media_type)
+    listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "subject": subject, "annotations": {"a": "b"}}
+    data = json.dumps(listed).encode()
+    assert (await registry.ask("PUT", f"shop/manifests/{digest_of(data)}", data, Content_Type=INDEX)).status == 201
+    said = {"mediaType": INDEX, "size": len(data), "digest": digest_of(data), "annotations": {"a": "b"}}
+    assert (await registry.ask("GET", f"shop/referrers/{image.digest}")).json["manifests"] == [said]
