@@ -41,7 +41,7 @@ from services.registry.ports import (
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-BATCH = 16 * SEGMENT
+BATCH = 8 * SEGMENT
 
 
 class Run(NamedTuple):

@@ -29,7 +29,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 THREADS = 8
-CHUNK = 1024 * 1024
+CHUNK = 512 * 1024
 _REHASH = 4 * 1024 * 1024
 
 
