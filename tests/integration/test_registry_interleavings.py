@@ -9,7 +9,9 @@ import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -20,12 +22,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from services.registry.adapters import blobs as files
+from services.registry.adapters.s3 import S3BlobStore
+from services.registry.adapters.s3 import blobs as objects
 from services.registry.decisions.names import RepositoryId
 from services.shared.clock import ManualClock
 from services.shared.errors import AwsError
 from tests.builders.images import BuiltImage, digest_of
 from tests.builders.registry import ACCOUNT, REGION, RunningRegistry, descriptor, registry_at, small_image
 from tests.builders.turns import Turns
+from tests.fakes.s3 import FakeBucket, FakeS3
 
 TICK_S = 0.012
 """Longer than the kernel's clock for ctimes takes to move on."""
@@ -65,6 +70,78 @@ OPERATION = st.one_of(
 CHOICES = st.lists(st.integers(0, 5), max_size=80)
 
 
+class InFiles:
+    """Blobs in files: their ages are the kernel's."""
+
+    def __init__(self, data: Path) -> None:
+        self.root = data / "registry"
+
+    def fresh(self) -> None:
+        """Begin anew."""
+        for part in ("repositories", "blobs"):
+            for path in (self.root / part).rglob("*"):
+                if path.is_file():
+                    path.unlink()
+
+    def age(self) -> float:
+        """Let all that is there be older than what comes; the time between."""
+        time.sleep(TICK_S)
+        between = time.time()
+        time.sleep(TICK_S)
+        return between
+
+    def links(self) -> list[str]:
+        """What repositories have, uploads included."""
+        return self.files("repositories")
+
+    def contents(self) -> list[str]:
+        """What is kept."""
+        return self.files("blobs")
+
+    def files(self, part: str) -> list[str]:
+        """The files in a part of the directory."""
+        return [path.name for path in (self.root / part).rglob("*") if path.is_file()]
+
+
+class InS3(InFiles):
+    """Blobs in an S3 in memory, whose requests are turns too: ages are its own, behind those of the uploads' files."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self.s3 = FakeS3()
+
+    def fresh(self) -> None:
+        """Begin anew."""
+        super().fresh()
+        self.s3.now = time.time() - 3600
+        for key in [key for key in self.s3.objects if key != "registry"]:
+            del self.s3.objects[key]
+
+    def age(self) -> float:
+        """S3 tells times to the second."""
+        self.s3.now += 10
+        return self.s3.now - 5
+
+    def links(self) -> list[str]:
+        """What repositories have, uploads included."""
+        return [*self.keys("repositories/"), *self.files("repositories")]
+
+    def contents(self) -> list[str]:
+        """What is kept."""
+        assert len(self.keys("data/")) == len(self.keys("content/"))
+        return self.keys("data/")
+
+    def keys(self, prefix: str) -> list[str]:
+        """The objects that begin with this."""
+        return [key for key in self.s3.objects if key.startswith(prefix)]
+
+    async def open(self, root: Path, _: object) -> S3BlobStore:
+        """In place of open_storage."""
+        store = S3BlobStore(root, self.s3, "bucket", clock=lambda: self.s3.now)  # type: ignore[arg-type]
+        await store.open_bucket()
+        return store
+
+
 @dataclass
 class Done:
     """An operation, and when it began and ended, in the order of all beginnings and ends."""
@@ -84,6 +161,7 @@ class World:
 
     registry: RunningRegistry
     clock: ManualClock
+    kept: InFiles
     number: int
     history: list[Done] = field(default_factory=list)
     before: float = 0.0
@@ -207,9 +285,7 @@ class World:
 
     async def age(self, done: Done) -> None:
         """All that is there is older than the grace from here on."""
-        time.sleep(TICK_S)  # noqa: ASYNC251 - nobody is to get in between
-        self.before = time.time()
-        time.sleep(TICK_S)  # noqa: ASYNC251 - nobody is to get in between
+        self.before = self.kept.age()
         self.clock.advance(1.0)
 
     async def collect(self, done: Done) -> None:
@@ -295,16 +371,12 @@ class World:
         return self.images[:2] if digest == digest_of(self.index.manifest) else [self.manifests[digest]]
 
     async def collected(self) -> None:
-        """Collect until nothing more can go: taking one link makes the content look young."""
+        """Collect until nothing more can go: taking one link makes the content look young. Uploads are old by now."""
+        if isinstance(self.kept, InS3):
+            self.kept.s3.now = max(self.kept.s3.now, time.time() + 3600)
         for _ in range(3):
             await self.age(Done("age"))
             await self.collect(Done("collect"))
-
-
-def stored(registry: RunningRegistry, part: str) -> list[str]:
-    """The names of the files in a part of the storage."""
-    root = registry.app.host.data / "registry" / part
-    return sorted(path.name for path in root.rglob("*") if path.is_file())
 
 
 @pytest.fixture
@@ -313,15 +385,26 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def registry(nats_platform, tmp_path_factory, clock, monkeypatch) -> AsyncIterator[RunningRegistry]:
+def kept(tmp_path, request, monkeypatch) -> InFiles:
+    """Where blobs are kept; being asked for leaves a mark at once."""
     monkeypatch.setattr(files, "_TOUCH_S", 0.0)
+    monkeypatch.setattr(objects, "_TOUCH_S", 0.0)
+    if getattr(request, "param", InFiles) is InFiles:
+        return InFiles(tmp_path / "data")
+    found = InS3(tmp_path / "data")
+    monkeypatch.setattr("services.registry.app.open_storage", found.open)
+    return found
 
+
+@pytest.fixture
+async def registry(nats_platform, tmp_path, clock, kept) -> AsyncIterator[RunningRegistry]:
     class Nothing:
         async def images(self) -> set[Any]:
             return set()
 
-    data = tmp_path_factory.mktemp("registry")
-    async with registry_at(nats_platform, data, clock=clock, lifecycle_delay_s=1e6, sweep_every_s=1e6) as running:
+    async with registry_at(
+        nats_platform, tmp_path / "data", clock=clock, lifecycle_delay_s=1e6, sweep_every_s=1e6
+    ) as running:
         running.app.lifecycle._running = Nothing()
         yield running
 
@@ -329,39 +412,37 @@ async def registry(nats_platform, tmp_path_factory, clock, monkeypatch) -> Async
 NUMBERS = iter(range(1_000_000))
 
 
-async def tried(registry: RunningRegistry, clock: ManualClock, first: list, actors: list, choices: list[int]) -> None:
+async def tried(
+    registry: RunningRegistry, clock: ManualClock, kept: InFiles, first: list, actors: list, choices: list[int]
+) -> None:
     """One after the other what is done `first`, then the actors at once; what holds then, and when all is deleted."""
-    world = World(registry, clock, next(NUMBERS))
+    kept.fresh()
+    world = World(registry, clock, kept, next(NUMBERS))
     turns = Turns(choices)
 
     async def act(operations: list) -> None:
         for what, *how in operations:
             await world.do(what, *how)
 
-    try:
-        with turns.over(registry):
-            for name in world.names:
-                await registry.aws("CreateRepository", repositoryName=name)
-            await act(first)
-            await turns.run([act(operations) for operations in actors], world.check)
-            await world.check_end()
-            await world.collected()
-            await world.check_end()
-            await world.check()
-            kept = {r.name: registry.parts.images.named(r) for r in world.repositories}
-            assert len(stored(registry, "repositories")) == sum(map(len, kept.values()))
-            assert len(stored(registry, "blobs")) == len(set().union(*kept.values()))
-            for number in (0, 1):
-                await world.delete_repository(Done(""), number)
-            await world.collected()
-            assert [stored(registry, part) for part in ("repositories", "blobs", "trash")] == [[], [], []]
-    finally:
-        for part in ("repositories", "blobs"):
-            for path in (registry.app.host.data / "registry" / part).rglob("*"):
-                if path.is_file():
-                    path.unlink()
+    with turns.over(registry), patch.object(FakeBucket, "turn", lambda _: turns.turn()):
+        for name in world.names:
+            await registry.aws("CreateRepository", repositoryName=name)
+        await act(first)
+        await turns.run([act(operations) for operations in actors], world.check)
+        await world.check_end()
+        await world.collected()
+        await world.check_end()
+        await world.check()
+        named = {r.name: registry.parts.images.named(r) for r in world.repositories}
+        assert len(kept.links()) == sum(map(len, named.values()))
+        assert len(kept.contents()) == len(set().union(*named.values()))
+        for number in (0, 1):
+            await world.delete_repository(Done(""), number)
+        await world.collected()
+        assert (kept.links(), kept.contents(), kept.files("trash")) == ([], [], [])
 
 
+@pytest.mark.parametrize("kept", [InFiles, InS3], indirect=True)
 @settings(
     max_examples=EXAMPLES,
     phases=[Phase.explicit, Phase.generate],
@@ -373,9 +454,9 @@ async def tried(registry: RunningRegistry, clock: ManualClock, first: list, acto
     choices=CHOICES,
 )
 async def test_whatever_comes_between_every_tag_resolves_and_nothing_stays_that_nobody_needs(
-    registry, clock, first, actors, choices
+    registry, clock, kept, first, actors, choices
 ):
-    await tried(registry, clock, first, actors, choices)
+    await tried(registry, clock, kept, first, actors, choices)
 
 
 async def none(*_: object) -> int:
@@ -398,10 +479,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-async def test_a_collection_that_is_wrong_is_found_out(registry, clock, monkeypatch, mistake):
+async def test_a_collection_that_is_wrong_is_found_out(registry, clock, kept, monkeypatch, mistake):
     name, wrong, actors = MISTAKES[mistake]
     monkeypatch.setattr(files.FileBlobStore, name, wrong(getattr(files.FileBlobStore, name)))
     with pytest.raises(AssertionError):
         for seed in range(40):
             choices = [random.Random(seed + turn).randrange(2) for turn in range(0, 90_000, 1_000)]
-            await tried(registry, clock, [("push", 0, 0, "a")], actors, choices)
+            await tried(registry, clock, kept, [("push", 0, 0, "a")], actors, choices)
