@@ -191,7 +191,7 @@ async def test_a_task_gets_the_digest_of_an_image_that_was_fetched_whole(registr
     upstream.push("library/app", "1", image)
     access, parts = registry.parts.access, registry.parts
 
-    async def admit(repository, digest):
+    async def admit(request, repository, digest):
         assert parts.images.find(repository, digest) is not None
 
     request = IssuePullToken(account=ACCOUNT, region=REGION, image=f"{access.advertised}/{APP}:1", to_run=True)
