@@ -213,19 +213,21 @@ def details(index_path: str) -> dict[str, Any]:
     }
 
 
-def touched(index_path: str, held_path: str, root: str) -> dict[str, Any]:
+def touched(index_path: str, held_path: str, root: str) -> bytes | dict[str, Any]:
     """See adapters.rematching.touched. stdin: the request."""
     return _again("touched", index_path, held_path, root)
 
 
-def rematch(index_path: str, held_path: str, root: str) -> dict[str, Any]:
+def rematch(index_path: str, held_path: str, root: str) -> bytes | dict[str, Any]:
     """See adapters.rematching.rematch. stdin: the request."""
     return _again("rematch", index_path, held_path, root)
 
 
-def _again(what: str, index_path: str, held_path: str, root: str) -> dict[str, Any]:
+def _again(what: str, index_path: str, held_path: str, root: str) -> bytes | dict[str, Any]:
     import sqlite3
     from pathlib import Path
+
+    import msgspec
 
     from services.scanner.adapters import rematching
 
@@ -233,7 +235,8 @@ def _again(what: str, index_path: str, held_path: str, root: str) -> dict[str, A
     os.nice(5)
     work = {"touched": rematching.touched, "rematch": rematching.rematch}[what]
     try:
-        return work(Path(index_path), Path(held_path), Path(root), json.load(sys.stdin.buffer))
+        told = work(Path(index_path), Path(held_path), Path(root), msgspec.json.decode(sys.stdin.buffer.read()))
+        return msgspec.json.encode(told)
     except (OSError, sqlite3.Error) as error:
         return {"refused": str(error)}
 
@@ -268,7 +271,7 @@ def _confine(mode: str, arguments: list[str]) -> None:
     _MISSING.extend(confine(folders, network=network))
 
 
-WORK: dict[str, Callable[..., dict[str, Any]]] = {
+WORK: dict[str, Callable[..., bytes | dict[str, Any]]] = {
     "layer": layer,
     "match": match,
     "match-bill": match_bill,
@@ -287,6 +290,6 @@ def main() -> int:
     """Do one piece of work."""
     _confine(sys.argv[1], sys.argv[2:])
     answer = WORK[sys.argv[1]](*sys.argv[2:])
-    sys.stdout.write(json.dumps(answer))
+    sys.stdout.buffer.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
     sys.stdout.flush()
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+from services.scanner.adapters.packs import SUFFIX, Packs, Place
 from services.shared.door_key import KEY_DIGITS, door_key
 
 __all__ = ["KEY_DIGITS", "Files"]
@@ -24,12 +25,14 @@ class Files:
         self._layers = root / "layers"
         self._reports = root / "reports"
         self._bills = root / "bills"
+        self._packs = Packs(self._reports)
         self.root = root
         self.index = root / "advisories.sqlite"
         self.held = root / "bills.sqlite"
         self.key = root / "door.key"
         for folder in (self._layers, self._reports, self._bills):
             folder.mkdir(parents=True, exist_ok=True)
+        self._packs.open()
 
     def door_key(self) -> str:
         """The secret that changes at the scanner's own door take; made once, readable by its owner alone."""
@@ -95,7 +98,20 @@ class Files:
 
     def report(self, name: str) -> bytes | None:
         """Findings; None when they are not there, or not what their name says."""
-        return _named(self._reports / f"{name}.json", name)
+        data = self._packs.read(name)
+        return data if data is not None else _named(self._reports / f"{name}.json", name)
+
+    def place(self, report: str) -> Place | None:
+        """Where in a pack findings are; None for those that are a file of their own."""
+        return self._packs.place(report)
+
+    def packed(self, packs: list[str]) -> None:
+        """A worker has written packs of findings (adapters.rematching)."""
+        self._packs.open(packs)
+
+    def tidy(self) -> None:
+        """Let no pack be mostly empty."""
+        self._packs.tidy()
 
     def drop_bill(self, name: str) -> None:
         """It is not needed any more."""
@@ -103,14 +119,17 @@ class Files:
 
     def drop_report(self, name: str) -> None:
         """It is not needed any more."""
+        self._packs.drop(name)
         (self._reports / f"{name}.json").unlink(missing_ok=True)
 
     def drop_others(self, reports: Iterable[str], bills: Iterable[str]) -> None:
         """Drop all but these, and what a crash left half written."""
         kept = {self._reports: set(reports), self._bills: set(bills)}
+        self._packs.keep_only(kept[self._reports])
         for folder in (self._reports, self._bills, self._layers):
             for path in folder.iterdir():
-                if path.suffix == ".part" or (folder in kept and path.stem not in kept[folder]):
+                unused = folder in kept and path.suffix != SUFFIX and path.stem not in kept[folder]
+                if path.suffix == ".part" or unused:
                     path.unlink(missing_ok=True)
 
     def _layer(self, digest: str) -> Path:

@@ -1,33 +1,23 @@
 """Matching images again out of their bills of materials, when advisories have changed. Runs in a worker process.
 
-The bills and reports are files by the SHA-256 of what is in them, under `bills/` and `reports/` (adapters/files.py).
+The bills are files by the SHA-256 of what is in them, under `bills/`; so are the reports of scans, under `reports/`.
+Those that are made here go into packs (adapters/packs.py).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from services.scanner.adapters import packs
 from services.scanner.adapters.held import Held
 from services.scanner.adapters.index import Index
-from services.scanner.decisions.bills import contents_of, report_of
-from services.scanner.decisions.matching import (
-    Matched,
-    difference,
-    match,
-    match_again,
-    remembering,
-    summary,
-    tally,
-    unjudged,
-)
-
-CHANGES_NAMED = 50
+from services.scanner.decisions import reports
+from services.scanner.decisions.bills import contents_of
+from services.scanner.decisions.matching import Answers, match, remembering, tally, unjudged
 
 
 def touched(index_path: Path, held_path: Path, root: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +34,7 @@ def touched(index_path: Path, held_path: Path, root: Path, request: dict[str, An
             wanted |= dict.fromkeys(held.missing(request["only"]), -1)
         lost = []
         for name, revision in wanted.items():
-            bill = _read(root / "bills", name)
+            bill = _bill(root, name)
             if bill is None:
                 lost.append(name)
             else:
@@ -58,83 +48,72 @@ def touched(index_path: Path, held_path: Path, root: Path, request: dict[str, An
 
 
 def rematch(index_path: Path, held_path: Path, root: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Match bills again (`bills`: [[name, the name of its report, whether nothing of that counts]]): what changed, with
-    its new report in `reports/`, what did not, and what is `lost`. `done` ([revision, names]) is what came of the call
-    before and is written down."""
+    """Match bills again (`bills`: [[name, the name of its report, its place in a pack, whether nothing of that
+    counts]]): what changed, with its new report in one of `packs`, what did not, and what is `lost`. `done`
+    ([[revision, names]]) is what came of calls before and is written down."""
     held, index = Held(held_path), Index(index_path)
     try:
         if request.get("done"):
-            revision, names = request["done"]
             held.begin()
-            held.matched(names, revision)
+            for revision, names in request["done"]:
+                held.matched(names, revision)
             held.commit()
-        ask = remembering(index.lookup)
+        ask, packer = remembering(index.lookup), packs.Packer(root / "reports")
         told: dict[str, Any] = {"changed": [], "unchanged": [], "lost": []}
-        for name, report, whole in request.get("bills", []):
-            found = _again(held, index, root, name, report, ask, whole=whole)
+        for name, report, place, whole in request.get("bills", []):
+            before = packs.read(root / "reports", place, report) if place else _file(root / "reports", report)
+            found = _again(held, index, root, name, before, ask, whole=whole)
             if isinstance(found, str):
                 told[found].append(name)
             else:
-                told["changed"].append(found)
-        return {**told, "revision": held.judged, "version": index.version, "newest": index.newest}
+                data, summary = found
+                told["changed"].append({"bill": name, "before": report, "report": packer.add(data), **summary})
+        packer.close()
+        return {
+            **told,
+            "packs": packer.packs,
+            "revision": held.judged,
+            "version": index.version,
+            "newest": index.newest,
+        }
     finally:
         held.close()
         index.close()
 
 
 def _again(
-    held: Held, index: Index, root: Path, name: str, report: str, ask: Callable[..., Any], *, whole: bool
-) -> Any:
-    known, before = held.bill(name), _read(root / "reports", report)
+    held: Held, index: Index, root: Path, name: str, data: bytes | None, ask: Answers, *, whole: bool
+) -> tuple[bytes, dict[str, Any]] | str:
+    known = held.bill(name)
     if known is None:
         return "lost"
     number, revision, asked = known
-    old = Matched(before["findings"], before["odd"]) if before else Matched([], [])
-    if whole or before is None or not before["advisories"] or revision < 0:
-        bill = _read(root / "bills", name)
+    before = reports.read(data) if data else None
+    if whole or data is None or before is None or not before.advisories or revision < 0:
+        bill = _bill(root, name)
         if bill is None:
             return "lost"
         contents = contents_of(bill)
-        new, asked = match(contents, ask), tally(contents)
+        again, asked = reports.anew(before, match(contents, ask)), tally(contents)
     else:
-        new = match_again(old, held.asked(number, revision), ask)
-    note = unjudged(asked, index.covered, len(new.odd))
-    if before is not None and before["advisories"] and (before["note"], old) == (note, new):
+        again = reports.partly(data, before, held.asked(number, revision), ask)
+    note = unjudged(asked, index.covered, len(again.odd))
+    same = before is not None and (before.note, before.odd, again.old) == (note, again.odd, again.new)
+    if before is not None and before.advisories and same:
         return "unchanged"
-    added, gone = difference(old.findings, new.findings)
-    return {
-        "bill": name,
-        "before": report,
-        "report": _keep(root / "reports", report_of(new, note, index.version)),
-        "note": note,
-        **summary(new.findings),
-        "added": [_named(each) for each in added[:CHANGES_NAMED]],
-        "gone": [_named(each) for each in gone[:CHANGES_NAMED]],
-        "added_counts": summary(added)["counts"],
-        "gone_counts": summary(gone)["counts"],
-    }
+    return reports.written(again, note, index.version)
 
 
-def _named(finding: dict[str, Any]) -> str:
-    return f"{finding['name']} {finding['package']} {finding['version']}"
+def _bill(root: Path, name: str) -> dict[str, Any] | None:
+    data = _file(root / "bills", name)
+    return dict(msgspec.json.decode(data)) if data else None
 
 
-def _read(folder: Path, name: str) -> dict[str, Any] | None:
+def _file(folder: Path, name: str) -> bytes | None:
     """A file, None when it is not there, or not what its name says: a power cut can leave it empty."""
     try:
         with open(f"{folder}/{name}.json", "rb", buffering=0) as file:
             data = file.read()
     except FileNotFoundError:
         return None
-    return dict(msgspec.json.decode(data)) if data and sha256(data).hexdigest() == name else None
-
-
-def _keep(folder: Path, report: dict[str, Any]) -> str:
-    """Write a report; its name. Not synced to disk: one that a power cut takes is made again out of its bill."""
-    data = msgspec.json.encode(report)
-    name = sha256(data).hexdigest()
-    part = f"{folder}/{name}.{os.getpid()}.part"
-    with open(part, "wb", buffering=0) as file:
-        file.write(data)
-    os.replace(part, f"{folder}/{name}.json")
-    return name
+    return data if sha256(data).hexdigest() == name else None

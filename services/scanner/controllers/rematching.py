@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from services.shared.state import Change, Conflict, Store
 
 log = structlog.get_logger()
 
-BATCH = 512
+BATCH = 1024
 """How many bills of materials a worker takes at a time."""
 WRITES = 256
 """How many records are written at a time."""
@@ -52,6 +52,7 @@ class _Touched(msgspec.Struct):
 
 class _Again(msgspec.Struct):
     changed: list[Rematch] = []
+    packs: list[str] = []
     unchanged: list[str] = []
     lost: list[str] = []
     revision: int = 0
@@ -187,25 +188,53 @@ class Rematching:
         return self._workers.run(mode, *map(str, paths), feed=feed, timeout_s=WORK_S, apart=True)
 
     async def _rematch(self, due: list[str], freed: set[Key]) -> tuple[int, int]:
+        """How many images were looked at, and how many have changed. A worker matches the next batch while the records
+        of one are written."""
         looked = changed = 0
-        done: list[Any] = []
         entries = list(self._entries(due, freed))
         left = Counter(bill for bill, _, _ in entries)
-        for batch in _batches(entries, BATCH):
-            told = _again.decode(await self._work("rematch", {"done": done, "bills": batch}))
-            if told.refused:
-                raise WorkerFailed(told.refused)
-            written = await asyncio.gather(*(self._write(each, told) for each in told.changed))
-            for bill in told.lost:
-                await self._scan_again(bill)
-            self._outcomes.labels("unchanged").inc(len(told.unchanged))
-            self._outcomes.labels("changed").inc(sum(written))
-            looked, changed = looked + len(told.unchanged) + sum(written), changed + sum(written)
-            left.subtract(bill for bill, _, _ in batch)
-            done = [told.revision, [bill for bill in {entry[0]: None for entry in batch} if not left[bill]]]
+        batches = [*_batches(entries, BATCH)]
+        ahead: asyncio.Task[_Again] | None = None
+        sweeps: list[asyncio.Task[None]] = []
+        done: list[tuple[int, list[str]]] = []
+        try:
+            for batch, next_ in zip_longest(batches, batches[1:]):
+                told = await (ahead or self._match(done, batch))
+                ahead = None
+                if next_:
+                    ahead, done = asyncio.create_task(self._match(done, next_)), []
+                replaced = await self._written(told)
+                sweeps.append(asyncio.create_task(asyncio.to_thread(self._uses.drop_unused, *replaced)))
+                looked, changed = looked + len(told.unchanged) + len(replaced), changed + len(replaced)
+                left.subtract(bill for bill, _, _ in batch)
+                done.append((told.revision, [bill for bill in {each[0]: None for each in batch} if not left[bill]]))
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+            await asyncio.gather(*([ahead] if ahead else []), *sweeps, return_exceptions=True)
         if done:
-            await self._work("rematch", {"done": done, "bills": []})
+            await self._match(done, [])
+        if changed:
+            await asyncio.to_thread(self._files.tidy)
         return looked, changed
+
+    async def _match(self, done: list[tuple[int, list[str]]], batch: list[tuple[str, str, bool]]) -> _Again:
+        bills = [(bill, report, self._files.place(report), whole) for bill, report, whole in batch]
+        told = _again.decode(await self._work("rematch", {"done": done, "bills": bills}))
+        if told.refused:
+            raise WorkerFailed(told.refused)
+        await asyncio.to_thread(self._files.packed, told.packs)
+        return told
+
+    async def _written(self, told: _Again) -> list[ImageScan]:
+        """Write what a worker found; the records that were replaced."""
+        written = await asyncio.gather(*(self._write(each, told) for each in told.changed))
+        for bill in told.lost:
+            await self._scan_again(bill)
+        replaced = [scan for each in written for scan in each]
+        self._outcomes.labels("unchanged").inc(len(told.unchanged))
+        self._outcomes.labels("changed").inc(len(replaced))
+        return replaced
 
     def _entries(self, due: list[str], freed: set[Key]) -> Iterator[tuple[str, str, bool]]:
         """(bill, report, whether what the report says is of an unknown time), each once."""
@@ -216,15 +245,16 @@ class Rematching:
         found = (self._table.record(*key) for key in freed)
         yield from sorted({(scan.contents, scan.report, True) for scan in found if scan is not None and scan.contents})
 
-    async def _write(self, told: Rematch, answer: _Again) -> int:
-        """One write for each image that has the bill and had the report; how many."""
+    async def _write(self, told: Rematch, answer: _Again) -> list[ImageScan]:
+        """One write for each image that has the bill and had the report; the records that were replaced."""
         told.version, told.newest = answer.version, seconds(answer.newest)
-        return sum([await self._write_one(key, told) for key in self._uses.images(told.bill)])
+        replaced = [await self._write_one(key, told) for key in self._uses.images(told.bill)]
+        return [scan for scan in replaced if scan is not None]
 
-    async def _write_one(self, key: Key, told: Rematch) -> bool:
+    async def _write_one(self, key: Key, told: Rematch) -> ImageScan | None:
         scan = self._table.record(*key)
         if scan is None or not self._follows(scan):
-            return False
+            return None
 
         def change(old: ImageScan | None) -> ImageScan | None:
             if old is None or (old.status, old.contents, old.report) != ("COMPLETE", told.bill, told.before):
@@ -233,10 +263,7 @@ class Rematching:
 
         async with self._writes:
             written = await self._store.update(IMAGE_SCAN, key, change, "findings.changed.v1")
-        if written is None or written.report != told.report:
-            return False
-        self._uses.drop_unused(scan)
-        return True
+        return scan if written is not None and written.report == told.report else None
 
     async def _scan_again(self, bill: str) -> None:
         """The file of a bill of materials is lost: its images are read again, mostly out of what is kept of layers."""

@@ -211,7 +211,7 @@ def summary(found: list[Finding]) -> dict[str, Any]:
     counts: dict[str, int] = {}
     fixable: dict[str, int] = {}
     named: dict[str, list[str]] = {}
-    for finding in sorted(found, key=lambda f: not f["fixed"]):
+    for finding in [*(f for f in found if f["fixed"]), *(f for f in found if not f["fixed"])]:
         severity = finding["severity"]
         counts[severity] = counts.get(severity, 0) + 1
         if finding["fixed"]:

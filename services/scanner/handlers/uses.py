@@ -35,9 +35,9 @@ class Uses:
             self._pins[key] = names
 
     def drop_unused(self, *scans: ImageScan) -> None:
-        """Of the files that these had, drop those that no image has any more."""
-        pinned = {name for names in self._pins.values() for name in names}
+        """Of the files that these had, drop those that no image has any more. It may run in a thread."""
         for scan in scans:
+            pinned = {name for names in list(self._pins.values()) for name in names}
             if scan.report and scan.report not in self._reports and scan.report not in pinned:
                 self._files.drop_report(scan.report)
             if scan.contents and scan.contents not in self._bills and scan.contents not in pinned:

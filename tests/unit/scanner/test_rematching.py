@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import pytest
 
+from services.scanner.adapters.files import Files
 from services.scanner.adapters.importing import import_files
 from services.scanner.adapters.index import Index
 from services.scanner.adapters.rematching import rematch, touched
@@ -33,9 +34,8 @@ class Images:
     def __init__(self, root):
         self.root = root
         self.index, self.held = root / "advisories.sqlite", root / "bills.sqlite"
-        for folder in ("bills", "reports"):
-            (root / folder).mkdir()
         self.reports = {}
+        self.files = Files(root)
 
     def advise(self, *records):
         """These are the advisories now."""
@@ -65,8 +65,9 @@ class Images:
 
     def again(self, due, *, whole=False, done=None):
         """Match again; what a scan's record is told."""
-        bills = [[bill, self.reports[bill], whole] for bill in due]
+        bills = [[bill, name := self.reports[bill], self.files.place(name), whole] for bill in due]
         told = rematch(self.index, self.held, self.root, {"bills": bills, "done": done})
+        self.files.packed(told["packs"])
         for each in told["changed"]:
             self.reports[each["bill"]] = each["report"]
         return told
@@ -74,11 +75,11 @@ class Images:
     def finish(self, told):
         """It is written down."""
         names = [*told["unchanged"], *(each["bill"] for each in told["changed"])]
-        rematch(self.index, self.held, self.root, {"done": [told["revision"], names]})
+        rematch(self.index, self.held, self.root, {"done": [[told["revision"], names]]})
 
     def named(self, bill):
         """What was found in an image."""
-        report = json.loads((self.root / "reports" / f"{self.reports[bill]}.json").read_bytes())
+        report = json.loads(self.files.report(self.reports[bill]))
         return [(each["name"], each["package"]) for each in report["findings"]]
 
 
@@ -173,6 +174,23 @@ def test_a_place_with_two_questions_is_asked_both(images):
     images.advise(by_source, by_name)
     images.again(images.touch()["due"])
     assert images.named(image[0]) == [("R-kernel", "kernel-core"), ("R-kernel-core", "kernel-core")]
+
+
+def test_what_is_matched_in_part_says_what_is_matched_as_a_whole_says(images):
+    image = images.scan(contents(A1, A2, B1, ("npm", "c", "not a version")))
+    images.touch(hold=[image])
+    images.advise(
+        osv("X-1", "a", "2.0.0"), osv("X-2", "a", "4.0.0"), osv("X-3", "b", "2.0.0"), osv("X-4", "c", "2.0.0")
+    )
+    images.again(images.touch()["due"])
+    partly = json.loads(images.files.report(images.reports[image[0]]))
+    images.again([image[0]], whole=True)
+    assert len(partly["findings"]) == 4 and partly["odd"]
+    assert json.loads(images.files.report(images.reports[image[0]])) == partly
+    index = Index(images.index)
+    anew = match(contents(A1, A2, B1, ("npm", "c", "not a version")), remembering(index.lookup))
+    index.close()
+    assert (partly["findings"], partly["odd"]) == (anew.findings, anew.odd)
 
 
 def test_lost_files_are_made_again_or_told_of(images):
