@@ -14,9 +14,11 @@ from typing import Any
 
 from services.scanner.adapters.databases import opened
 from services.scanner.adapters.index import FORMAT
-from services.scanner.decisions.osv import Advisory, advisory, packed
+from services.scanner.decisions.osv import Advisory, advisory, compact, packed, parsed
 
 PROBLEMS_TOLD = 20
+CHANGED = 200_000
+"""How many of the packages that a transaction has changed are remembered."""
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -63,6 +65,7 @@ class Catalogue:
         self._connection.execute("PRAGMA cache_size = -16384")
         self._revision = int(self._meta("revision"))
         self._touched = False
+        self._changed: dict[tuple[str, str], int] = {}
 
     def close(self) -> None:
         """Let go."""
@@ -76,6 +79,7 @@ class Catalogue:
         run("BEGIN IMMEDIATE")
         try:
             self._revision, self._touched = int(self._meta("revision")) + 1, False
+            self._changed.clear()
             yield
             if self._touched:
                 self._count()
@@ -128,15 +132,13 @@ class Catalogue:
         """Take a record (JSON) in: used | unchanged | older | withdrawn. `run` marks it as seen. One that is older than
         what the source had is not taken in, unless (`last`) the newer one was not seen in this run. Raises ValueError
         for what is no advisory."""
-        try:
-            record = json.loads(text)
-        except RecursionError as error:
-            raise ValueError(str(error)) from None
+        record = parsed(text)
         id_ = record.get("id") if isinstance(record, dict) else None
         digest = blake2b(text, digest_size=8).digest()
-        known = self._connection.execute(
-            "SELECT n, modified, digest, seen, gone FROM advisory WHERE id = ? AND source = ?", (str(id_), source)
-        ).fetchone()
+        copies = self._connection.execute(
+            "SELECT n, modified, digest, seen, gone, source FROM advisory WHERE id = ?", (str(id_),)
+        ).fetchall()
+        known = next((copy for copy in copies if copy[5] == source), None)
         if known is not None and known[2] == digest:
             self._connection.execute("UPDATE advisory SET seen = ? WHERE n = ?", (run, known[0]))
             return "withdrawn" if known[4] else "unchanged"
@@ -146,24 +148,24 @@ class Catalogue:
             twice = known[3] == run and known[1] >= modified
             if twice or (known[1] > modified and not last):
                 return "older"
+        if known is None:
+            for copy in copies:
+                self._touch(copy[0])
         self._replace(source, known[0] if known is not None else None, found, modified, digest, run)
         return "used" if found.affected else "withdrawn"
 
     def _replace(self, source: int, n: int | None, found: Advisory, modified: str, digest: bytes, run: int) -> None:
         execute = self._connection.execute
         row = (
-            modified, int(not found.affected), json.dumps(found.names), found.severity, found.score, found.vector,
+            modified, int(not found.affected), compact(found.names), found.severity, found.score, found.vector,
             packed(found.detail) if found.affected else b"", digest, run,
         )  # fmt: skip
         if n is None:
-            copies = execute("SELECT n FROM advisory WHERE id = ?", (found.id,)).fetchall()
             n = execute(
                 "INSERT INTO advisory (id, source, modified, gone, names, severity, score, vector, detail, digest,"
                 " seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (found.id, source, *row),
             ).lastrowid
-            for (copy,) in copies:
-                self._touch(copy)
         else:
             self._touch(n)
             self._forget(n)
@@ -175,7 +177,7 @@ class Catalogue:
         told: dict[tuple[str, str], list[Any]] = {}
         for each in found.affected:
             told.setdefault((each.ecosystem, each.package), []).append((each.ranges, each.versions))
-        rows = [(self._package(*where), n, json.dumps(what, separators=(",", ":"))) for where, what in told.items()]
+        rows = [(self._package(*where), n, compact(what)) for where, what in told.items()]
         self._connection.executemany("INSERT INTO affected VALUES (?, ?, ?)", rows)
         if found.affected:
             self._connection.executemany("INSERT INTO named VALUES (?, ?)", [(name, n) for name in found.names])
@@ -185,11 +187,16 @@ class Catalogue:
 
     def _package(self, ecosystem: str, name: str) -> int:
         """A package's number; what it is told has changed."""
+        known = self._changed.get((ecosystem, name))
+        if known is not None:
+            return known
         row = self._connection.execute(
             "INSERT INTO package (ecosystem, name, revision) VALUES (?, ?, ?)"
             " ON CONFLICT (ecosystem, name) DO UPDATE SET revision = excluded.revision RETURNING n",
             (ecosystem, name, self._revision),
         ).fetchone()
+        if len(self._changed) < CHANGED:
+            self._changed[ecosystem, name] = int(row[0])
         return int(row[0])
 
     def _touch(self, advisory_n: int) -> None:

@@ -46,9 +46,36 @@ class Detail(NamedTuple):
     references: list[str] = []
 
 
+def compact(value: Any) -> str:
+    """JSON."""
+    import msgspec  # only those who import advisories need it
+
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(value, separators=(",", ":"))
+
+
+def parsed(text: bytes) -> Any:
+    """What JSON says. Raises ValueError."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        pass  # it is wrong; or in another encoding, or has numbers that are none
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
 def packed(detail: Detail) -> bytes:
     """A detail as the index keeps it."""
-    return zlib.compress(json.dumps(detail, separators=(",", ":")).encode(), 6)
+    small = zlib.compressobj(
+        6, zlib.DEFLATED, 11, 4
+    )  # no more memory than so few bytes need: to clear it takes longest
+    return small.compress(compact(detail).encode()) + small.flush()
 
 
 def unpacked(data: bytes) -> Detail:
