@@ -280,6 +280,30 @@ async def test_a_report_that_is_lost_is_made_again_of_its_bill(registry, scanner
     assert asked[0] == "match-bill" and "layer" not in asked
 
 
+async def test_what_was_matched_again_is_there_after_a_restart_and_goes_with_its_image(
+    registry, nats_platform, ecr, tmp_path
+):
+    one = {"repositoryName": "shop", "imageId": {"imageTag": "1"}}
+    async with scanner_at(nats_platform, tmp_path / "data") as scanner:
+        await scanner.import_(advisories(tmp_path / "osv"))
+        await scanned(registry, scanner, packed_image(packages()), "1")
+        await scanner.import_(advisories(tmp_path / "more", [LEFT_PAD]))
+        await settled(scanner)
+        before = (await ecr.describe_image_scan_findings(**one))["imageScanFindings"]["findings"]
+        assert len(before) == 4
+    async with scanner_at(nats_platform, tmp_path / "data") as scanner:
+        asked = work_of(scanner)
+        assert (await ecr.describe_image_scan_findings(**one))["imageScanFindings"]["findings"] == before
+        assert "match-bill" not in asked
+        (pack,) = (scanner.files / "reports").iterdir()
+        assert pack.suffix == ".pack"
+        pack.write_bytes(b"")
+        assert (await ecr.describe_image_scan_findings(**one))["imageScanFindings"]["findings"] == before
+        assert "match-bill" in asked
+        await ecr.batch_delete_image(repositoryName="shop", imageIds=[one["imageId"]])
+        await until(lambda: not list((scanner.files / "reports").iterdir()), SOON)
+
+
 async def test_a_feed_is_followed_and_told_of(registry, nats_platform, tmp_path):
     folder = tmp_path / "feed"
     folder.mkdir()

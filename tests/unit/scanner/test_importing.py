@@ -140,6 +140,23 @@ def test_what_is_known_to_be_exploited_is_told_with_its_day(index, tmp_path):
     assert [each.exploited for each in Index(index).lookup("npm", "x")] == [""]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps(osv("A-1")).encode("utf-16"),
+        b"\xef\xbb\xbf" + json.dumps(osv("A-1")).encode(),
+        json.dumps(osv("A-1", summary="half a pair: \ud83d", database_specific={"score": float("nan")})).encode(),
+    ],
+    ids=["utf-16", "byte order mark", "half a surrogate pair, NaN"],
+)
+def test_json_that_only_lenient_readers_take_is_taken(index, tmp_path, data):
+    (tmp_path / "one.json").write_bytes(data)
+    assert import_files(index, tmp_path / "one.json", 1.0)["used"] == 1
+    opened = Index(index)
+    assert [each.detail().summary[:4] for each in opened.lookup("npm", "x")] in ([""], ["half"])
+    opened.close()
+
+
 def zipped(**members):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
