@@ -184,7 +184,7 @@ async def _again(root: Path) -> list[Figure]:
         for folder in ("bills", "reports"):
             (files / folder).mkdir(parents=True)
         (root / "index.sqlite").rename(files / "advisories.sqlite")
-        async with scanner_at(platform, root / "data", update_minutes=0) as scanner:
+        async with scanner_at(platform, root / "data", update_minutes=0, sbom=False) as scanner:
             store = scanner.app._store
             told = list(_stored(files, Index(files / "advisories.sqlite")))
             with scanner.app.host.bus.patient(WAIT_S):
