@@ -125,6 +125,11 @@ def _affected(kind: str, name: str, fixed: str) -> dict[str, Any]:
     return {"package": {"ecosystem": kind, "name": name}, "ranges": [{"type": "ECOSYSTEM", "events": events}]}
 
 
+def _spread(number: int) -> int:
+    """Of SPREAD numbers one is of a package that advisories speak of."""
+    return number + NAMES * (number % SPREAD)
+
+
 def _contents(number: int) -> Contents:
     dice = random.Random(number % 20)
     system = [
@@ -136,7 +141,7 @@ def _contents(number: int) -> Contents:
     own = [
         (
             "npm",
-            f"n{int(dice.paretovariate(0.6)) * SPREAD % (NAMES * SPREAD) + dice.randrange(SPREAD)}",
+            f"n{_spread(int(dice.paretovariate(0.6)) % NAMES)}",
             f"{dice.randrange(1, 9)}.{n}.0",
         )
         for n in range(rest)
