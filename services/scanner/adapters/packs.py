@@ -82,6 +82,7 @@ class Packs:
         self._folder = folder
         self._places: dict[str, Place] = {}
         self._used: dict[str, set[str]] = {}
+        self._sizes: dict[str, int] = {}
         self._lock = Lock()
 
     def open(self, packs: list[str] | None = None) -> None:
@@ -98,6 +99,7 @@ class Packs:
                 self._forget(name)
                 self._places[name] = (pack, start + at, length)
             self._used[pack] = set(places)
+            self._sizes[pack] = sum(length for _, length in places.values())
 
     def place(self, name: str) -> Place | None:
         """Where a report is; None when it is in no pack."""
@@ -121,7 +123,7 @@ class Packs:
         if place is not None and place[0] in self._used:
             self._used[place[0]].discard(name)
             if not self._used[place[0]]:
-                del self._used[place[0]]
+                del self._used[place[0]], self._sizes[place[0]]
                 self._path(place[0]).unlink(missing_ok=True)
 
     def keep_only(self, names: set[str]) -> None:
@@ -136,12 +138,9 @@ class Packs:
         """Move what is left of packs of which more than half is not used."""
         packer = Packer(self._folder)
         for pack, names in list(self._used.items()):
-            places = [place for name in list(names) if (place := self._places.get(name)) is not None]
-            with contextlib.suppress(FileNotFoundError):
-                if 2 * sum(length for _, _, length in places) >= self._path(pack).stat().st_size:
-                    continue
-                for name in list(names):
-                    data = self.read(name)
+            left = [(name, place[2]) for name in list(names) if (place := self._places.get(name)) is not None]
+            if 2 * sum(length for _, length in left) < self._sizes.get(pack, 0):
+                for data in map(self.read, [name for name, _ in left]):
                     if data is not None:
                         packer.add(data)
         packer.close()
