@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -40,9 +41,11 @@ def shows_key(request: web.BaseRequest, key: str) -> bool:
 
 class KeyedDoor:
     """Holds a service's own routes; those that are `locked` (services.shared.http.Route) take the key in this file.
-    `refuses` are the errors of bad input: 400 with what they say. What can't be done now is 503."""
+    `refuses` are the errors of bad input: 400 with what they say. What can't be done now is 503. `says_no` gives an
+    answer its form."""
 
     refuses: tuple[type[Exception], ...] = ()
+    says_no: Callable[[str, int], web.Response] = staticmethod(problem)
 
     def __init__(self, key: Path) -> None:
         self._key_file, self._door_key = key, door_key(key)
@@ -52,12 +55,12 @@ class KeyedDoor:
 
         async def checked(request: web.Request) -> web.StreamResponse:
             if not shows_key(request, self._door_key):
-                return problem(f"show the key of {self._key_file} (Authorization: Bearer …)", 401)
+                return self.says_no(f"show the key of {self._key_file} (Authorization: Bearer …)", 401)
             try:
                 return await handler(request)
             except self.refuses as error:
-                return problem(str(error), 400)
+                return self.says_no(str(error), 400)
             except AwsError as error:
-                return problem(error.message, 503)
+                return self.says_no(error.message, 503)
 
         return checked

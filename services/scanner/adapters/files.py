@@ -11,9 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.scanner.adapters.packs import SUFFIX, Packs, Place
-from services.shared.door_key import KEY_DIGITS, door_key
-
-__all__ = ["KEY_DIGITS", "Files"]
 
 
 class Files:
@@ -33,10 +30,6 @@ class Files:
         for folder in (self._layers, self._reports, self._bills):
             folder.mkdir(parents=True, exist_ok=True)
         self._packs.open()
-
-    def door_key(self) -> str:
-        """The secret that changes at the scanner's own door take; made once, readable by its owner alone."""
-        return door_key(self.key)
 
     def layer(self, digest: str) -> bytes | None:
         """What is kept of a layer."""

@@ -105,18 +105,18 @@ class Door(Locked):
         try:
             told = msgspec.json.decode(await request.read(), type=ImportFrom)
         except msgspec.DecodeError as error:
-            return refusal(400, f"path: the file or folder to import is missing ({error})")
+            return refusal(f"path: the file or folder to import is missing ({error})", 400)
         try:
             return answer(await self._advisories.import_from(Path(told.path), replace=told.replace))
         except ImportFailed as error:
-            return refusal(422, str(error))
+            return refusal(str(error), 422)
 
     async def update_advisories(self, request: web.Request) -> web.Response:
         """Take in what is new in a feed, or in all; a feed that can't be read has the reason in its answer."""
         try:
             told = msgspec.json.decode(await request.read() or b"{}", type=UpdateFrom)
         except msgspec.DecodeError as error:
-            return refusal(400, str(error))
+            return refusal(str(error), 400)
         return answer(Updates(await self._advisories.update([told.feed] if told.feed else [])))
 
     async def list_scans(self, request: web.Request) -> web.Response:
@@ -128,12 +128,12 @@ class Door(Locked):
         names = (request.match_info[name] for name in ("account", "region", "repository", "digest"))
         scan = self._store.table(IMAGE_SCAN).record(*names)
         if scan is None or not scan.report:
-            return refusal(404, "no report: the image was not scanned")
+            return refusal("no report: the image was not scanned", 404)
         report, bill = await asyncio.gather(
             asyncio.to_thread(self._files.report, scan.report), asyncio.to_thread(self._files.bill, scan.contents)
         )
         if report is None or bill is None:
-            return refusal(404, "the report is lost: scan the image again")
+            return refusal("the report is lost: scan the image again", 404)
         told = {**msgspec.json.decode(report), **msgspec.json.decode(bill)}
         for finding, whole in zip(await self._suppressing.findings(scan), told["findings"], strict=True):
             whole["suppressed"] = finding.suppressed
@@ -144,13 +144,13 @@ class Door(Locked):
         names = [request.match_info[name] for name in ("account", "region", "repository", "reference")]
         wanted = request.query.get("format", "cyclonedx")
         if wanted not in MEDIA_TYPES:
-            return refusal(400, f"format: one of {', '.join(MEDIA_TYPES)}")
+            return refusal(f"format: one of {', '.join(MEDIA_TYPES)}", 400)
         try:
             made = await self._documents.of(*names)
         except (NotNow, ScanFailed, AwsError) as error:
-            return refusal(503, str(error))
+            return refusal(str(error), 503)
         if made is None:
-            return refusal(404, "no bill of materials: there is no such image, or it was not scanned (indexes are not)")
+            return refusal("no bill of materials: there is no such image, or it was not scanned (indexes are not)", 404)
         return web.Response(body=made[wanted], content_type=MEDIA_TYPES[wanted])
 
 

@@ -7,9 +7,8 @@ from aiohttp import web
 
 from services.scanner.adapters.files import Files
 from services.scanner.decisions import gates
-from services.shared.door_key import shows_key
-from services.shared.errors import AwsError
-from services.shared.http import Handler, answer
+from services.shared.door_key import KeyedDoor
+from services.shared.http import answer
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -21,29 +20,17 @@ class Refused(msgspec.Struct, frozen=True):
 LOCK = {401: "the key is missing or wrong", 503: "NATS is away"}
 
 
-def refusal(status: int, why: str) -> web.Response:
+def refusal(why: str, status: int) -> web.Response:
     """An answer that says why not."""
     return answer(Refused(why), status)
 
 
-class Locked:
+class Locked(KeyedDoor):
     """A door with the key that lies in the scanner's directory."""
 
+    refuses = (gates.BadGate,)
+    says_no = staticmethod(refusal)
+
     def __init__(self, files: Files) -> None:
+        super().__init__(files.key)
         self._files = files
-        self._key = files.door_key()
-
-    def locked(self, handler: Handler) -> Handler:
-        """The handler, for those who show the key."""
-
-        async def checked(request: web.Request) -> web.StreamResponse:
-            if not shows_key(request, self._key):
-                return refusal(401, f"show the key of {self._files.key} (Authorization: Bearer …)")
-            try:
-                return await handler(request)
-            except gates.BadGate as error:
-                return refusal(400, str(error))
-            except AwsError as error:
-                return refusal(503, error.message)
-
-        return checked

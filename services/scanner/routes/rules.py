@@ -96,7 +96,7 @@ class Rules(Locked):
         key = SCAN_GATE.key_of(gate)
         known = self._store.table(SCAN_GATE).record(*key)
         if known is None:
-            return refusal(404, f"there is no gate of {gate.scope} in {gate.account}, {gate.region}")
+            return refusal(f"there is no gate of {gate.scope} in {gate.account}, {gate.region}", 404)
         await self._store.delete(SCAN_GATE, key, "gate.removed.v1")
         return answer(known)
 
@@ -106,9 +106,9 @@ class Rules(Locked):
         try:
             digest = await self._find_digest(wire.account, wire.region, wire.repository, wire.reference)
         except NotNow as error:
-            return refusal(503, str(error))
+            return refusal(str(error), 503)
         if not digest:
-            return refusal(404, f"there is no image {wire.repository}:{wire.reference}")
+            return refusal(f"there is no image {wire.repository}:{wire.reference}", 404)
         wanted = gates.overridden(wire, digest, self._clock())
         await self._suppressing.override(wanted)
         return answer(wanted)
@@ -119,9 +119,9 @@ class Rules(Locked):
         try:
             digest = await self._find_digest(wire.account, wire.region, wire.repository, wire.reference)
         except NotNow as error:
-            return refusal(503, str(error))
+            return refusal(str(error), 503)
         known = await self._suppressing.end_override((wire.account, wire.region, wire.repository, digest))
-        return answer(known) if known is not None else refusal(404, "gates hold for this image already")
+        return answer(known) if known is not None else refusal("gates hold for this image already", 404)
 
     async def list_suppressions(self, request: web.Request) -> web.Response:
         """All suppressions."""
@@ -134,7 +134,7 @@ class Rules(Locked):
     async def unsuppress(self, request: web.Request) -> web.Response:
         """Take a suppression back."""
         known = await self._suppressing.unsuppress(await request.read())
-        return answer(known) if known is not None else refusal(404, "there is no such suppression")
+        return answer(known) if known is not None else refusal("there is no such suppression", 404)
 
     async def import_vex(self, request: web.Request) -> web.Response:
         """Take in an OpenVEX document."""
@@ -150,18 +150,18 @@ class Rules(Locked):
         try:
             told = msgspec.json.decode(await request.read(), type=Wanted)
         except msgspec.DecodeError as error:
-            return refusal(400, str(error))
+            return refusal(str(error), 400)
         gates.check_where(told.account, told.region)
         try:
             digest = await self._find_digest(told.account, told.region, told.repository, told.reference)
             if not digest:
-                return refusal(404, f"there is no image {told.repository}:{told.reference}")
+                return refusal(f"there is no image {told.repository}:{told.reference}", 404)
             key = (told.account, told.region, told.repository, digest)
             return answer(await self._inspecting.inspect(key, min(max(told.wait_s, 0.0), WAIT_LIMIT_S)))
         except ImageGone:
-            return refusal(404, f"there is no image {told.repository}@{told.reference}")
+            return refusal(f"there is no image {told.repository}@{told.reference}", 404)
         except NotNow as error:
-            return refusal(503, str(error))
+            return refusal(str(error), 503)
 
 
 _WRONG = {400: "a member is wrong; says which", **LOCK}
