@@ -33,7 +33,7 @@ from services.shared.state import Change, Conflict, Store
 
 log = structlog.get_logger()
 
-BATCH = 1024
+BATCH = 2048
 """How many bills of materials a worker takes at a time."""
 WRITES = 256
 """How many records are written at a time."""
