@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 
 import structlog
 
@@ -58,6 +59,11 @@ class Marked:
         for key in self.all_keys():
             self.mark(key)
 
+    def _due(self) -> list[Key]:
+        """What may be begun now, as many as there are places for: so all marks are not gone through for each one."""
+        free = self._at_once - len(self._running) if self._at_once else len(self._dirty)
+        return list(islice((key for key in self._dirty if key not in self._running), max(free, 0)))
+
     async def run(self) -> None:
         """Look at everything once, then at what is marked."""
         self.mark_all()
@@ -65,12 +71,11 @@ class Marked:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                for key in [k for k in self._dirty if k not in self._running]:
-                    if self._at_once and len(self._running) >= self._at_once:
-                        break
-                    del self._dirty[key]
-                    if self._concerns(key):
-                        self._begin(key)
+                while keys := self._due():
+                    for key in keys:
+                        del self._dirty[key]
+                        if self._concerns(key):
+                            self._begin(key)
         finally:
             for timer in self._timers.values():
                 timer.cancel()
