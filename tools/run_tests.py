@@ -20,15 +20,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 LANES = (
+    (("integration", ["tests/integration"], 120),),
+    (("flows", ["tests/flows"], 180),),
     (
         ("units and contracts", ["tests/unit", "tests/contract"], 60),
-        ("integration", ["tests/integration"], 120),
-    ),
-    (
         ("conformance", ["tests/conformance"], 180),
-        ("flows", ["tests/flows"], 180),
+        ("chaos", ["tests/chaos"], 180),
     ),
-    (("chaos", ["tests/chaos"], 180),),
 )
 WITHOUT_DOCKER = ("-m", "not docker")
 MOST_UNSTEADY = 2
