@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
@@ -52,17 +53,15 @@ def peer(name: str) -> Iterator[Endpoint]:
 
 
 def install_peers() -> None:
-    """The environment of the peers, made when it is needed first."""
-    if (PEERS / ".installed").exists():
+    """The environment of the peers: made when it is needed first, and brought up to what the lock file says then."""
+    lock, installed = ROOT / "deploy/requirements/bench.lock", PEERS / ".installed"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if installed.exists() and installed.read_text() == wanted:
         return
     print("installing the peers (moto, ministack, syft) into .venv-bench", flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-    subprocess.run(
-        [str(PEERS / "bin/pip"), "install", "-q", "--require-hashes", "-r", "deploy/requirements/bench.lock"],
-        check=True,
-        cwd=ROOT,
-    )
-    (PEERS / ".installed").touch()
+    subprocess.run([str(PEERS / "bin/pip"), "install", "-q", "--require-hashes", "-r", str(lock)], check=True)
+    installed.write_text(wanted)
 
 
 def _wait_for_answer(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
