@@ -1,13 +1,13 @@
-"""Waiting with a limit.
+"""Waiting with a limit, and for several.
 
-Not `asyncio.wait_for`: in Python 3.11 it gives the result back, and forgets the cancellation, when both come at once. A
-loop around it then goes on for ever, and whoever stops it waits for ever too.
+`within` is not `asyncio.wait_for`: in Python 3.11 that one gives the result back, and forgets the cancellation, when
+both come at once. A loop around it then goes on for ever, and whoever stops it waits for ever too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,3 +26,14 @@ async def woken(event: asyncio.Event, within_s: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def together(works: Iterable[Awaitable[None]]) -> None:
+    """All of them side by side. The first failure ends the others, and is raised when they have ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

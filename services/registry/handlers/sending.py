@@ -24,6 +24,7 @@ from services.shared import telemetry
 from services.shared.clock import Clock
 from services.shared.errors import AwsError
 from services.shared.state import Store
+from services.shared.waiting import together
 
 log = structlog.get_logger()
 
@@ -247,13 +248,7 @@ class Sending:
                 blob = StoredBlob(self._blobs, source, digest, size)
                 await self._installations.send_blob(to, blob, beside.get(digest, ""))
 
-        tasks = [asyncio.ensure_future(send(digest)) for digest in wanted]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(send(digest) for digest in wanted)
 
     async def _beside(self, source: RepositoryId, to: Destination, wanted: set[str]) -> dict[str, str]:
         """Where else at the destination blobs are: in what was brought there before."""

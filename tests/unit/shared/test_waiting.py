@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.shared.waiting import within, woken
+from services.shared.waiting import together, within, woken
 
 
 async def test_what_comes_in_time_is_given_back():
@@ -34,3 +34,22 @@ async def test_a_cancellation_that_comes_with_the_result_is_not_lost():
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
     assert rounds == []
+
+
+async def test_works_go_side_by_side_and_the_first_failure_ends_the_others():
+    ended = []
+
+    async def endless():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("endless")
+
+    async def failing():
+        await asyncio.sleep(0)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await together([endless(), failing()])
+    assert ended == ["endless"], "what was begun ended before the failure was told"

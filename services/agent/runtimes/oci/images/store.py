@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +35,7 @@ from services.agent.runtimes.oci.addresses import locked
 from services.agent.runtimes.oci.images import registry
 from services.agent.runtimes.oci.images.reference import Reference, parse
 from services.agent.runtimes.oci.images.unpack import unpack
+from services.shared.waiting import together
 
 Result = TypeVar("Result")
 
@@ -264,7 +265,7 @@ class ImageStore:
             counts = f"{len(layers)} layers and {len(diff_ids)} diff ids"
             raise CannotPullContainerError(f"{name}: {counts}; they must be as many, and at most {MAX_LAYERS}")
         pairs = dict(zip(diff_ids, layers, strict=True))
-        await _all([self._layer(source, diff_id, layer) for diff_id, layer in pairs.items()])
+        await together(self._layer(source, diff_id, layer) for diff_id, layer in pairs.items())
         await self._run(_write_new, self._blob(digest), body)
         size = len(body) + manifest["config"]["size"] + sum(layer["size"] for layer in layers)
         image = _image(reference, digest, size, config.get("config") or {})
@@ -347,17 +348,6 @@ def _image(reference: str, digest: str, size: int, config: dict) -> Image:
         user=settings.User or "",
         stop_signal=settings.StopSignal or "",
     )
-
-
-async def _all(work: list[Awaitable[None]]) -> None:
-    """Run together; the first failure ends the others."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _hex(digest: str) -> str:
