@@ -131,8 +131,16 @@ async def _receive(visit: Visit, upload: Upload, start: int | None) -> None:
 
 
 async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
-    async for chunk in request.content.iter_any():
-        yield chunk
+    """What comes; where the connection breaks, also what came before that and was not read yet: aiohttp has no public
+    way to it, and half a mebibyte would be sent again."""
+    content = request.content
+    try:
+        async for chunk in content.iter_any():
+            yield chunk
+    except (ClientPayloadError, ConnectionError):
+        if content._buffer:
+            yield content._read_nowait(-1)
+        raise
 
 
 def _location(visit: Visit, upload: Upload) -> str:
